@@ -69,12 +69,7 @@ type Verification struct {
 	OriginatorAccount  string // the first one
 	BeneficiaryAccount string // the first one
 
-	// The four parts of the IVMS101 payload as the JSON text they came as;
-	// nil when absent.
-	Originator      []byte
-	OriginatingVASP []byte
-	Beneficiary     []byte
-	BeneficiaryVASP []byte
+	IVMS101 Parts
 	// OriginatingVASPSource and BeneficiaryVASPSource say whose word the VASP
 	// parts are: "" the VASP's own, SourceDirectory the central server's.
 	OriginatingVASPSource string
@@ -88,6 +83,15 @@ type Verification struct {
 	VerifiedAt time.Time
 	OrderedAt  time.Time // when the transaction was reported
 	Deadline   time.Time // when an unanswered request becomes REQUEST-TIMEOUT
+}
+
+// Parts are the four parts of an IVMS101 payload, each as the JSON text it
+// came as; nil when absent.
+type Parts struct {
+	Originator      []byte
+	OriginatingVASP []byte
+	Beneficiary     []byte
+	BeneficiaryVASP []byte
 }
 
 // SourceDirectory marks a VASP part that came from central's directory
