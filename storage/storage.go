@@ -144,9 +144,11 @@ type OutboxEntry struct {
 	Kind        OutboxKind
 	Originating identity.VASPID // with UUID, the row it belongs to
 	UUID        uuid.UUID
-	Body        []byte // what to deliver where the row does not say it
-	Created     time.Time
-	Deadline    time.Time // zero: never give up
+	// Counterparty is where a ToPeer entry goes; zero for ToBackend.
+	Counterparty identity.VASPID
+	Body         []byte // what to deliver where the row does not say it
+	Created      time.Time
+	Deadline     time.Time // zero: never give up
 }
 
 // PeerState says how far a counterparty's identity is believed.
