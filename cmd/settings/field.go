@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // field is a Setting and where it lives.
@@ -101,8 +102,8 @@ func (f field) judge(v reflect.Value, l *load) error {
 	}
 	if f.limits != "" {
 		low, high := parseRange(f.limits)
-		if n := v.Int(); n < low || n > high {
-			return fmt.Errorf("%s: must be a whole number from %d to %d", f.Name, low, high)
+		if n := v.Int() / unit(v); n < low || n > high {
+			return fmt.Errorf("%s: must be %s from %d to %d", f.Name, f.Type, low, high)
 		}
 	}
 	f.raise(v, l)
@@ -115,13 +116,18 @@ func (f field) raise(v reflect.Value, l *load) {
 		return
 	}
 	low, _ := strconv.ParseInt(f.min, 10, 64)
-	if v.Type() == reflect.TypeFor[Millis]() {
-		low = int64(millis(low))
-	}
-	if v.Int() < low {
+	if v.Int() < low*unit(v) {
 		l.warn("%s is below its minimum: using %s", f.Name, f.min)
-		v.SetInt(low)
+		v.SetInt(low * unit(v))
 	}
+}
+
+// unit is what one counts for in a field: tags are written in milliseconds.
+func unit(v reflect.Value) int64 {
+	if v.Type() == reflect.TypeFor[Millis]() {
+		return int64(time.Millisecond)
+	}
+	return 1
 }
 
 // advice turns a parse error into what to do. It never shows the value: a

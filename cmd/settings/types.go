@@ -17,8 +17,6 @@ type Millis time.Duration
 // maxMillis is the largest number that fits a time.Duration.
 const maxMillis = math.MaxInt64 / int64(time.Millisecond)
 
-func millis(n int64) Millis { return Millis(n) * Millis(time.Millisecond) }
-
 // Duration converts.
 func (m Millis) Duration() time.Duration { return time.Duration(m) }
 
@@ -31,12 +29,12 @@ func (m *Millis) UnmarshalText(text []byte) error {
 	if err != nil || n < 0 || n > maxMillis {
 		return errors.New("must be a whole number of milliseconds")
 	}
-	*m = millis(n)
+	*m = Millis(time.Duration(n) * time.Millisecond)
 	return nil
 }
 
 // SettingType names the type in help texts.
-func (Millis) SettingType() string { return "milliseconds" }
+func (Millis) SettingType() string { return "a whole number of milliseconds" }
 
 // URL is an absolute http or https URL without credentials, query or fragment.
 type URL struct{ u *url.URL }

@@ -1,0 +1,200 @@
+package enclavecmd_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vasp-enclave/vasp-enclave/cmd/enclavecmd"
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+)
+
+// minimal is the smallest environment an enclave starts with.
+func minimal() map[string]string {
+	return map[string]string{
+		"VEGA_ENCLAVE_MODE":                   "TR",
+		"VEGA_ENCLAVE_PUBLIC_ENDPOINT":        "https://vasp.example/enclave",
+		"VEGA_CENTRAL_ALLOWLIST":              "127.0.0.2",
+		"VEGA_TLS_CERT_FILE":                  "cert.pem",
+		"VEGA_TLS_KEY_FILE":                   "key.pem",
+		"VEGA_VASP_ID":                        "15952089931162058999",
+		"VEGA_API_ENDPOINT":                   "https://central.example",
+		"VEGA_ALLIANCE_ACCESS_KEY":            "access",
+		"VEGA_ALLIANCE_SECRET_KEY":            "hunter2",
+		"VEGA_VERIFICATION_API_PATH":          "http://127.0.0.1:8080/verify",
+		"VEGA_VERIFICATION_ACCOUNT_API_PATH":  "http://localhost:8080/account",
+		"VEGA_VERIFICATION_CALLBACK_API_PATH": "https://backend.example/callback",
+		"VEGA_ENCRYPTION_KEY_BASE64":          base64.StdEncoding.EncodeToString(make([]byte, 32)),
+	}
+}
+
+// load changes the minimal environment and loads it. A change is NAME=value.
+func load(changes ...string) (*enclavecmd.Settings, []string, error) {
+	m := minimal()
+	for _, change := range changes {
+		name, value, _ := strings.Cut(change, "=")
+		m[name] = value
+	}
+	var environ []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		environ = append(environ, name+"="+m[name])
+	}
+	s := new(enclavecmd.Settings)
+	warnings, err := settings.Load(enclavecmd.Prefix, s, environ)
+	return s, warnings, err
+}
+
+func TestSettingsDefaults(t *testing.T) {
+	s, warnings, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.TrimSpace(fmt.Sprintln(s.ServerAddress(), s.KeepAliveTimeout.Duration(), s.PublicListen, s.MetricsListen, s.AdminListen,
+		s.NetworkID, s.DatabaseFile, s.RetentionPeriod, s.PublicKeyTTL.Duration(), s.PeerTrust, s.PreferredSuite,
+		s.Timeout.Duration(), s.ClockSkew.Duration(), s.LogLevel, s.LogFormat, s.VASPID, s.UnsafePlainHTTP))
+	want := "127.0.0.1:21117 5s :8443 127.0.0.1:9464 127.0.0.1:21118 alliance enclave.db 30 30m0s tofu x-wing 10m0s 1m0s info json 15952089931162058999 false"
+	if got != want {
+		t.Errorf("defaults:\n got %s\nwant %s", got, want)
+	}
+	for _, want := range []string{"VEGA_PEER_TRUST=tofu", "VEGA_ENCRYPTION_KEY_BASE64 stands in the environment"} {
+		if !slices.ContainsFunc(warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
+			t.Errorf("warnings = %q, want one that begins %s", warnings, want)
+		}
+	}
+}
+
+func TestSettingsNeeded(t *testing.T) {
+	var s enclavecmd.Settings
+	_, err := settings.Load(enclavecmd.Prefix, &s, nil)
+	for _, line := range strings.Split(fmt.Sprint(err), "\n") {
+		if !strings.Contains(line, " is not set: ") {
+			t.Errorf("with nothing set, an error says something else: %s", line)
+		}
+	}
+	required := 0
+	for _, setting := range settings.Describe(&s) {
+		if setting.Required {
+			required++
+		}
+	}
+	if got := strings.Count(fmt.Sprint(err), "\n") + 1; got != required {
+		t.Errorf("with nothing set, %d errors, want %d", got, required)
+	}
+}
+
+func TestSettingsRefuse(t *testing.T) {
+	for change, want := range map[string]string{
+		"VEGA_SERVER_HOST=0.0.0.0":                                       "VEGA_SERVER_HOST: is not a loopback address; set VEGA_UNSAFE_SERVER_HOST to allow it",
+		"VEGA_SERVER_HOST=10.0.0.1":                                      "VEGA_UNSAFE_SERVER_HOST",
+		"VEGA_SERVER_HOST=localhost":                                     "VEGA_SERVER_HOST: must be an IP address",
+		"VEGA_SERVER_PORT=65536":                                         "VEGA_SERVER_PORT: must be a whole number from 0 to 65535",
+		"VEGA_SERVER_TOKEN=a b":                                          "VEGA_SERVER_TOKEN: ",
+		"VEGA_ADMIN_LISTEN=:21118":                                       "VEGA_ADMIN_LISTEN: is not a loopback address",
+		"VEGA_ENCLAVE_PUBLIC_ENDPOINT=http://vasp.example":               "VEGA_ENCLAVE_PUBLIC_ENDPOINT: must begin with https://",
+		"VEGA_API_ENDPOINT=http://central.example":                       "VEGA_API_ENDPOINT: must begin with https://",
+		"VEGA_ENCLAVE_MODE=TR,VN2":                                       "VEGA_ENCLAVE_MODE: only TR is offered",
+		"VEGA_VASP_ID=0":                                                 "VEGA_VASP_ID: ",
+		"VEGA_VASP_ID=x":                                                 "VEGA_VASP_ID: ",
+		"VEGA_TLS_KEY_FILE=":                                             "VEGA_TLS_KEY_FILE is not set: ",
+		"VEGA_NETWORK_ID=" + strings.Repeat("n", 65):                     "VEGA_NETWORK_ID: must be 1 to 64",
+		"VEGA_NETWORK_ID=한국":                                             "VEGA_NETWORK_ID: must be 1 to 64",
+		"VEGA_ALLIANCE_ACCESS_KEY=a\"b c":                                "VEGA_ALLIANCE_ACCESS_KEY: ",
+		"VEGA_VERIFICATION_API_PATH=http://backend.example/v":            "VEGA_VERIFICATION_API_PATH: is http to another machine; use https, or set VEGA_UNSAFE_VERIFICATION_HTTP=true",
+		"VEGA_VERIFICATION_TRANSACTION_API_PATH=http://10.0.0.1/v":       "VEGA_VERIFICATION_TRANSACTION_API_PATH: is http to another machine",
+		"VEGA_VERIFICATION_CALLBACK_API_PATH=http://localhost.example/v": "VEGA_VERIFICATION_CALLBACK_API_PATH: is http to another machine",
+		"VEGA_VERIFICATION_AUTHORIZATION_KEY=X Api":                      "VEGA_VERIFICATION_AUTHORIZATION_KEY: is not the name of an HTTP header",
+		"VEGA_VERIFICATION_AUTHORIZATION_TOKEN=a\r\nX-Evil: b":           "VEGA_VERIFICATION_AUTHORIZATION_TOKEN: must be printable ASCII",
+		"VEGA_RETENTION_PERIOD_DAYS=0":                                   "VEGA_RETENTION_PERIOD_DAYS: must be a whole number from 1 to 3650",
+		"VEGA_CLOCK_SKEW_MS=600001":                                      "VEGA_CLOCK_SKEW_MS: must be a whole number of milliseconds from 0 to 600000",
+		"VEGA_PEER_TRUST=yes":                                            "VEGA_PEER_TRUST: must be one of tofu, verified",
+		"VEGA_PREFERRED_SUITE=clear":                                     "VEGA_PREFERRED_SUITE: must be one of x-wing, x25519",
+		"VEGA_LOG_LEVEL=verbose":                                         "VEGA_LOG_LEVEL: must be one of none, error, warn, info, debug",
+		"VEGA_ENCRYPTION_KEY_BASE64=not base64!":                         "VEGA_ENCRYPTION_KEY_BASE64: is not base64: make one with: openssl rand -base64 32",
+		"VEGA_ENCRYPTION_KEY_BASE64=c2hvcnQ=":                            "VEGA_ENCRYPTION_KEY_BASE64: holds 5 bytes, want 32: make one with: openssl rand -base64 32",
+		"VEGA_DATABASE_CLIENT=pg":                                        "VEGA_DATABASE_CLIENT: this enclave keeps its history in one encrypted file",
+		"VEGA_DECRYPT_API_ENDPOINT=https://kms.example":                  "VEGA_DECRYPT_API_ENDPOINT: this enclave does not ask a decrypt API",
+		"VEGA_VERIFICATION_RETENTION_DAYS=30":                            "VEGA_VERIFICATION_RETENTION_DAYS: this enclave does not erase by age",
+		"VEGA_CHAINALYSIS_KYT_API_KEY=k":                                 "VEGA_CHAINALYSIS_KYT_API_KEY: this enclave screens nobody",
+	} {
+		_, _, err := load(change)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: Load = %v, want the one error %q", change, err, want)
+		}
+	}
+}
+
+func TestSettingsAllow(t *testing.T) {
+	for _, changes := range [][]string{
+		{"VEGA_UNSAFE_SERVER_HOST=0.0.0.0"},
+		{"VEGA_SERVER_HOST=127.0.0.3", "VEGA_SERVER_PORT=0"},
+		{"VEGA_SERVER_HOST=::1"},
+		{"VEGA_VERIFICATION_API_PATH=http://backend.example/v", "VEGA_UNSAFE_VERIFICATION_HTTP=true"},
+		{"VEGA_VERIFICATION_API_PATH=http://[::1]:80/v"},
+		{"VEGA_VERIFICATION_AUTHORIZATION_KEY=X-Api-Key", "VEGA_VERIFICATION_AUTHORIZATION_TOKEN=Basic a=="},
+		{"VEGA_VERIFICATION_ACCOUNT_API_PATH=", "VEGA_VERIFICATION_ADDRESSES_API_PATH=https://backend.example/a"},
+		{"VEGA_VERIFICATION_ACCOUNT_API_PATH=", "VEGA_VERIFICATION_ADDRESS_API_PATH=https://backend.example/a"},
+		{"VEGA_ENCLAVE_MODE="},
+		{"VEGA_VERIFICATION_CALLBACK_API_PATH="},
+	} {
+		if _, _, err := load(changes...); err != nil {
+			t.Errorf("%q: Load = %v", changes, err)
+		}
+	}
+}
+
+func TestSettingsWarn(t *testing.T) {
+	for change, want := range map[string]string{
+		"VEGA_ENCLAVE_MODE=":                            "VEGA_ENCLAVE_MODE is not set: assuming TR (Travel Rule)",
+		"VEGA_VERIFICATION_CALLBACK_API_PATH=":          "VEGA_VERIFICATION_CALLBACK_API_PATH is not set: the backend hears of no result and has to poll",
+		"VEGA_UNSAFE_SERVER_HOST=0.0.0.0":               "VEGA_UNSAFE_SERVER_HOST lets other machines read and send personal data: set VEGA_SERVER_TOKEN at least",
+		"VEGA_UNSAFE_VERIFICATION_HTTP=true":            "VEGA_UNSAFE_VERIFICATION_HTTP lets personal data and the token travel in clear",
+		"VEGA_VERIFICATION_AUTHORIZATION_KEY=X-Api-Key": "VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set",
+		"VEGA_PUBLIC_KEY_TTL=599999":                    "VEGA_PUBLIC_KEY_TTL is below its minimum: using 600000",
+		"VEGA_SERVER_PROT=1":                            "VEGA_SERVER_PROT is not a setting of this program: did you mean VEGA_SERVER_PORT?",
+	} {
+		if _, warnings, err := load(change); err != nil || !slices.Contains(warnings, want) {
+			t.Errorf("%s: Load warned %q, %v, want %q", change, warnings, err, want)
+		}
+	}
+	s, _, err := load("VEGA_PUBLIC_KEY_TTL=599999")
+	if err != nil || s.PublicKeyTTL.Duration() != 10*time.Minute {
+		t.Errorf("TTL below the minimum = %s, %v, want it raised to 10m", s.PublicKeyTTL.Duration(), err)
+	}
+}
+
+func TestKEK(t *testing.T) {
+	s, _, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err := s.KEK(); err != nil || !cmp.Equal(key, make([]byte, 32)) {
+		t.Errorf("KEK = %x, %v, want 32 zero bytes", key, err)
+	}
+}
+
+// The contract's section 4, less what Settings names itself: each variable is
+// read, was renamed, or is refused with a sentence; none is silently ignored.
+func TestSettingsAnswerEveryVariableOfTheContract(t *testing.T) {
+	var environ []string
+	for _, name := range strings.Fields(`
+		SERVER_PORT SERVER_KEEPALIVE_TIMEOUT_MS ENCLAVE_MODE ENCLAVE_PUBLIC_ENDPOINT ALLIANCE_ACCESS_KEY ALLIANCE_SECRET_KEY
+		API_ENDPOINT DATABASE_CLIENT DATABASE_USERNAME DATABASE_PASSWORD DATABASE_HOST DATABASE_PORT DATABASE_DB
+		DATABASE_SEARCH_PATH DATABASE_POOL_MIN DATABASE_POOL_MAX DATABASE_SSL DATABASE_SSL_CA DATABASE_SSL_KEY DATABASE_SSL_CERT
+		DATABASE_SSL_CAPATH DATABASE_SSL_CIPHER DATABASE_SSL_REJECT_UNAUTHORIZED VERIFICATION_API_PATH
+		VERIFICATION_ACCOUNT_API_PATH VERIFICATION_ADDRESSES_API_PATH VERIFICATION_ADDRESS_API_PATH
+		VERIFICATION_TRANSACTION_API_PATH VERIFICATION_CALLBACK_API_PATH VERIFICATION_VERIFY_NAME_V2_API_PATH
+		VERIFICATION_VERIFY_NAME_TRANSACTION_API_PATH VERIFICATION_AUTHORIZATION_TOKEN VERIFICATION_AUTHORIZATION_KEY LOG_LEVEL
+		PUBLIC_KEY_TTL ENCRYPTION_KEY_BASE64 DECRYPT_API_ENDPOINT VERIFICATION_RETENTION_DAYS CHAINALYSIS_SANCTION_API_KEY
+		CHAINALYSIS_KYT_API_KEY REFINITIV_WCO_API_KEY REFINITIV_WCO_API_SECRET REFINITIV_WCO_GROUP_ID`) {
+		environ = append(environ, enclavecmd.Prefix+name+"=x")
+	}
+	if unknown := settings.Unknown(enclavecmd.Prefix, new(enclavecmd.Settings), environ); len(unknown) > 0 {
+		t.Errorf("unknown: %v", unknown)
+	}
+}
