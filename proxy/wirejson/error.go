@@ -162,3 +162,8 @@ func printable(name string) string {
 	}, name)
 	return name[:min(len(name), maxName)]
 }
+
+// Shown makes the pointer p, that was made from a foreign text, fit for an
+// Error or a log: array indexes and the contract's names stay, and any other
+// name is "?".
+func Shown(p jsontext.Pointer) string { return new(reading).pointer(p, vocabulary{}) }
