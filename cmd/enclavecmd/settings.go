@@ -1,7 +1,7 @@
 package enclavecmd
 
 import (
-	"encoding/base64"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +11,8 @@ import (
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/plugins"
+	"github.com/vasp-enclave/vasp-enclave/plugins/standard"
 )
 
 // Prefix begins the name of every setting of the enclave.
@@ -51,7 +53,8 @@ type Settings struct {
 	VerificationRoots  string          `env:"VEGA_VERIFICATION_ROOTS_FILE" doc:"PEM file of the root certificates to trust the backend with; unset, the system's."`
 	UnsafePlainHTTP    bool            `env:"VEGA_UNSAFE_VERIFICATION_HTTP" doc:"Allows http URLs above that leave this machine: personal data and the token travel in clear."`
 
-	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" required:"true" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys: openssl rand -base64 32."`
+	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32."`
+	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64."`
 	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
 	PublicKeyTTL    settings.Millis `env:"VEGA_PUBLIC_KEY_TTL" envDefault:"1800000" min:"600000" doc:"How long a counterparty's public key is kept, in ms, at least 600000."`
@@ -81,19 +84,36 @@ func (s *Settings) ServerAddress() string {
 	return net.JoinHostPort(host.String(), strconv.Itoa(s.ServerPort))
 }
 
-// kekSize is the length of the key in VEGA_ENCRYPTION_KEY_BASE64, in bytes.
+// kekSize is the length of the key that wraps all other keys, in bytes.
 const kekSize = 32
 
-// KEK decodes the key that wraps all other keys, 32 bytes. Its errors tell the
-// length and never a byte.
+// defaultKeySource can be judged without asking anybody.
+const defaultKeySource = "plain:"
+
+// KEK is the key that wraps all other keys, 32 bytes, from one of the sources
+// of a stock build.
 func (s *Settings) KEK() ([]byte, error) {
+	return s.KEKFrom(context.Background(), standard.Catalog())
+}
+
+// KEKFrom is KEK for a build with key sources of its own. Errors tell which
+// setting is wrong and the length the key has, never a byte of it.
+func (s *Settings) KEKFrom(ctx context.Context, c *plugins.Catalog) ([]byte, error) {
 	const advice = "make one with: openssl rand -base64 32"
-	key, err := base64.StdEncoding.DecodeString(s.EncryptionKey.Reveal())
+	source, err := c.KeySources.Open(ctx, s.KeySource)
 	if err != nil {
-		return nil, fmt.Errorf("VEGA_ENCRYPTION_KEY_BASE64: is not base64: %s", advice)
+		return nil, fmt.Errorf("VEGA_KEY_SOURCE: %w", err)
+	}
+	name := "VEGA_KEY_SOURCE"
+	if s.KeySource == defaultKeySource {
+		name = "VEGA_ENCRYPTION_KEY_BASE64"
+	}
+	key, err := source.Key(ctx, s.EncryptionKey.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; %s", name, err, advice)
 	}
 	if len(key) != kekSize {
-		return nil, fmt.Errorf("VEGA_ENCRYPTION_KEY_BASE64: holds %d bytes, want %d: %s", len(key), kekSize, advice)
+		return nil, fmt.Errorf("%s: the key has %d bytes, want %d; %s", name, len(key), kekSize, advice)
 	}
 	return key, nil
 }
@@ -117,7 +137,7 @@ func (s *Settings) Check() []error {
 	rule(!s.ServerToken.IsSet() || visible.MatchString(s.ServerToken.Reveal()), "VEGA_SERVER_TOKEN: must be printable ASCII without blanks")
 	rule(!s.AuthorizationToken.IsSet() || fieldValue.MatchString(s.AuthorizationToken.Reveal()), "VEGA_VERIFICATION_AUTHORIZATION_TOKEN: must be printable ASCII")
 	rule(s.AuthorizationKey == "" || fieldName.MatchString(s.AuthorizationKey), "VEGA_VERIFICATION_AUTHORIZATION_KEY: is not the name of an HTTP header")
-	if s.EncryptionKey.IsSet() {
+	if s.KeySource == defaultKeySource {
 		_, err := s.KEK()
 		rule(err == nil, "%w", err)
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -73,11 +75,11 @@ func TestSettingsNeeded(t *testing.T) {
 	var s enclavecmd.Settings
 	_, err := settings.Load(enclavecmd.Prefix, &s, nil)
 	for _, line := range strings.Split(fmt.Sprint(err), "\n") {
-		if !strings.Contains(line, " is not set: ") {
+		if !strings.Contains(line, " is not set") {
 			t.Errorf("with nothing set, an error says something else: %s", line)
 		}
 	}
-	required := 0
+	required := 1 // the encryption key, which only the default key source needs
 	for _, setting := range settings.Describe(&s) {
 		if setting.Required {
 			required++
@@ -115,8 +117,9 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_PEER_TRUST=yes":                                            "VEGA_PEER_TRUST: must be one of tofu, verified",
 		"VEGA_PREFERRED_SUITE=clear":                                     "VEGA_PREFERRED_SUITE: must be one of x-wing, x25519",
 		"VEGA_LOG_LEVEL=verbose":                                         "VEGA_LOG_LEVEL: must be one of none, error, warn, info, debug",
-		"VEGA_ENCRYPTION_KEY_BASE64=not base64!":                         "VEGA_ENCRYPTION_KEY_BASE64: is not base64: make one with: openssl rand -base64 32",
-		"VEGA_ENCRYPTION_KEY_BASE64=c2hvcnQ=":                            "VEGA_ENCRYPTION_KEY_BASE64: holds 5 bytes, want 32: make one with: openssl rand -base64 32",
+		"VEGA_ENCRYPTION_KEY_BASE64=not base64!":                         "VEGA_ENCRYPTION_KEY_BASE64: is not base64; make one with: openssl rand -base64 32",
+		"VEGA_ENCRYPTION_KEY_BASE64=":                                    "VEGA_ENCRYPTION_KEY_BASE64: is not set; make one with: openssl rand -base64 32",
+		"VEGA_ENCRYPTION_KEY_BASE64=c2hvcnQ=":                            "VEGA_ENCRYPTION_KEY_BASE64: the key has 5 bytes, want 32; make one with: openssl rand -base64 32",
 		"VEGA_DATABASE_CLIENT=pg":                                        "VEGA_DATABASE_CLIENT: this enclave keeps its history in one encrypted file",
 		"VEGA_DECRYPT_API_ENDPOINT=https://kms.example":                  "VEGA_DECRYPT_API_ENDPOINT: this enclave does not ask a decrypt API",
 		"VEGA_VERIFICATION_RETENTION_DAYS=30":                            "VEGA_VERIFICATION_RETENTION_DAYS: this enclave does not erase by age",
@@ -175,6 +178,24 @@ func TestKEK(t *testing.T) {
 	}
 	if key, err := s.KEK(); err != nil || !cmp.Equal(key, make([]byte, 32)) {
 		t.Errorf("KEK = %x, %v, want 32 zero bytes", key, err)
+	}
+}
+
+func TestKEKFromAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kek")
+	if err := os.WriteFile(path, make([]byte, 32), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := load("VEGA_ENCRYPTION_KEY_BASE64=", "VEGA_KEY_SOURCE=file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err := s.KEK(); err != nil || !cmp.Equal(key, make([]byte, 32)) {
+		t.Errorf("KEK = %x, %v, want 32 zero bytes", key, err)
+	}
+	s.KeySource = "vault:"
+	if _, err := s.KEK(); err == nil || !strings.HasPrefix(err.Error(), "VEGA_KEY_SOURCE: has no known scheme; schemes known: file:, plain:") {
+		t.Errorf("KEK from vault: = %v, want the known schemes", err)
 	}
 }
 

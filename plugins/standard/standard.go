@@ -1,0 +1,15 @@
+// Package standard is what a stock build contains.
+package standard
+
+import (
+	"github.com/vasp-enclave/vasp-enclave/plugins"
+	"github.com/vasp-enclave/vasp-enclave/plugins/keysource"
+)
+
+// Catalog is a new catalog with every driver of this repository.
+func Catalog() *plugins.Catalog {
+	c := new(plugins.Catalog)
+	c.KeySources.Register("plain", keysource.Plain)
+	c.KeySources.Register("file", keysource.File)
+	return c
+}
