@@ -1,0 +1,4 @@
+// Package lib is the way round.
+package lib
+
+import _ "broken.example/storage/bolt"

@@ -1,0 +1,4 @@
+// Package bolt may import its engine.
+package bolt
+
+import _ "encoding/json"
