@@ -1,0 +1,88 @@
+package edge
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// Certificates is where the listener's certificates come from. Methods are
+// called concurrently, at every handshake.
+type Certificates interface {
+	// Certificate chooses what to show to this caller.
+	Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+	// Challenge tells whether a certificate authority's validator is expected
+	// to call (RFC 8737). Its address is on no list, so while this is true a
+	// stranger may reach the ClientHello, and passes it only with a hello that
+	// offers acme-tls/1 and nothing else. Certificate is then asked with that
+	// hello, and the connection ends after the handshake.
+	Challenge() bool
+}
+
+// Files is a certificate that an operator put into two files. It is read once.
+type Files struct {
+	pair tls.Certificate
+	from string
+}
+
+var _ Certificates = (*Files)(nil)
+
+// FileCertificates reads a PEM chain, leaf first, and its PEM private key.
+// That they belong together is checked here; that they are valid now is
+// checked by Listen, which has a clock.
+func FileCertificates(certFile, keyFile string) (*Files, error) {
+	chain, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, fmt.Errorf("read TLS certificate: %w", err)
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read TLS private key: %w", err)
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, fmt.Errorf("TLS certificate %s and private key %s: %w", certFile, keyFile, explain(err, chain, key))
+	}
+	return &Files{pair: pair, from: certFile}, nil
+}
+
+// explain says what to do about a pair that crypto/tls refuses.
+func explain(err error, chain, key []byte) error {
+	const certificate, privateKey = "-----BEGIN CERTIFICATE-----", " PRIVATE KEY-----"
+	switch {
+	case strings.Contains(string(key), certificate) && strings.Contains(string(chain), privateKey):
+		return errors.New("each file holds what the other should; exchange them")
+	case !strings.Contains(string(chain), certificate):
+		return errors.New("no certificate in the first; give a PEM chain, the server's own certificate first")
+	case !strings.Contains(string(key), privateKey):
+		return errors.New("no private key in the second; give it as PEM, unencrypted")
+	case strings.Contains(err.Error(), "does not match"):
+		return errors.New("the key is not this certificate's; give the pair that was issued together")
+	}
+	return err
+}
+
+// Certificate is the same for every caller.
+func (f *Files) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &f.pair, nil }
+
+// Challenge is false: nobody validates a certificate from a file.
+func (f *Files) Challenge() bool { return false }
+
+// NotAfter is when the certificate ends.
+func (f *Files) NotAfter() time.Time { return f.pair.Leaf.NotAfter }
+
+// ValidAt says why the certificate cannot be used at a time; nil when it can.
+func (f *Files) ValidAt(now time.Time) error {
+	leaf := f.pair.Leaf
+	switch {
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("TLS certificate %s expired at %s: renew it", f.from, leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("TLS certificate %s is not valid before %s: check the clock of this machine", f.from, leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// noContext is for log lines that belong to no request.
+var noContext = context.Background()
+
+// guard judges each request before the handler sees it.
+func (e *Edge) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		source := requestAddress(r)
+		switch {
+		case !e.config.Allow.Contains(source):
+			e.gate.refuse(reasonRequest, source)
+			w.Header().Set("Connection", "close")
+			http.Error(w, "forbidden", http.StatusForbidden)
+		case r.URL.IsAbs() || r.URL.Host != "":
+			http.Error(w, "the request target must be a path", http.StatusBadRequest)
+		case r.Header.Get("Content-Encoding") != "":
+			http.Error(w, "send the body without content encoding", http.StatusUnsupportedMediaType)
+		default:
+			e.recovered(w, r, next)
+		}
+	})
+}
+
+// requestAddress is the address of the TCP peer that a request came from, as
+// net/http took it from the socket.
+func requestAddress(r *http.Request) netip.Addr {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return from.Addr().Unmap()
+}
+
+// recovered runs next and turns a panic into a 500. The panic's value is not
+// logged, only its type: it may hold what the request held.
+func (e *Edge) recovered(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if p == http.ErrAbortHandler { // a handler's way to cut its answer short
+			panic(p)
+		}
+		e.metrics.panics.Inc()
+		e.config.Log.Error("request handler panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+		http.Error(w, "internal error", http.StatusInternalServerError)
+	}()
+	next.ServeHTTP(w, r)
+}
+
+// serverLog takes what net/http says. Failed handshakes are a caller's doing
+// and debug lines; the rest, such as running out of file descriptors, is ours.
+func serverLog(l *slog.Logger) *log.Logger { return log.New(&serverLines{l}, "", 0) }
+
+type serverLines struct{ log *slog.Logger }
+
+func (s *serverLines) Write(line []byte) (int, error) {
+	level := slog.LevelWarn
+	if bytes.Contains(line, []byte("TLS handshake error")) {
+		level = slog.LevelDebug
+	}
+	s.log.Log(noContext, level, "public listener", "err", string(bytes.TrimSpace(line)))
+	return len(line), nil
+}
+
+// reason is why a connection or request was refused: a metric's label, from a
+// closed set.
+type reason string
+
+const (
+	reasonStranger reason = "stranger"     // address on no list, closed at accept
+	reasonHello    reason = "hello"        // a stranger whose hello was not a validator's
+	reasonRequest  reason = "request"      // address no longer on the list
+	reasonTotal    reason = "total-limit"  // too many connections
+	reasonSource   reason = "source-limit" // too many connections from one address
+)
+
+var reasons = []reason{reasonStranger, reasonHello, reasonRequest, reasonTotal, reasonSource}
+
+type metrics struct {
+	refused map[reason]prometheus.Counter
+	open    prometheus.Gauge
+	panics  prometheus.Counter
+}
+
+func newMetrics(c Config) *metrics {
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: c.Namespace, Name: "refused_connections_total",
+		Help: "Connections and requests refused by address or number, by reason.",
+	}, []string{"reason"})
+	m := &metrics{
+		refused: make(map[reason]prometheus.Counter),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: c.Namespace, Name: "open_connections", Help: "Connections open on the public listener.",
+		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: c.Namespace, Name: "handler_panics_total", Help: "Requests on the public listener that ended in a panic.",
+		}),
+	}
+	for _, r := range reasons {
+		m.refused[r] = refused.WithLabelValues(string(r))
+	}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(refused, m.open, m.panics)
+		m.expiry(c)
+	}
+	return m
+}
+
+// expiry shows when the certificate ends, if its source knows.
+func (m *metrics) expiry(c Config) {
+	source, ok := c.Certificates.(interface{ NotAfter() time.Time })
+	if !ok {
+		return
+	}
+	c.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: c.Namespace, Name: "tls_certificate_not_after_timestamp_seconds", Help: "When the public listener's certificate ends, in Unix seconds.",
+	}, func() float64 { return float64(source.NotAfter().Unix()) }))
+}
