@@ -1,0 +1,312 @@
+package keyring
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+)
+
+// ErrNotFound says that a cache has no entry.
+var ErrNotFound = errors.New("no cached key")
+
+// fetchLimit ends a request that outlived all who wait for it.
+const fetchLimit = 15 * time.Second
+
+// Ref names the key we look for.
+type Ref struct {
+	VASP  identity.VASPID
+	Type  identity.KeyType
+	Scope [32]byte // zero for PerVASP
+}
+
+// PeerCache remembers signed key bundles of peers. It is trusted for nothing:
+// what it gives is verified each time. Methods may be called concurrently.
+type PeerCache interface {
+	// PeerKey gives what was put, or ErrNotFound.
+	PeerKey(ctx context.Context, ref Ref) (bundle []byte, err error)
+	// PutPeerKey keeps a bundle for at most ttl.
+	PutPeerKey(ctx context.Context, ref Ref, bundle []byte, ttl time.Duration) error
+	// DropPeerKey forgets an entry; an absent one is no error.
+	DropPeerKey(ctx context.Context, ref Ref) error
+}
+
+// Requester asks the counterparty for a key, through central. The bundle that
+// comes back is not believed for having come.
+type Requester interface {
+	RequestKey(ctx context.Context, ref Ref, nonce [32]byte) (bundle []byte, err error)
+}
+
+// Event is something that happens to a lookup, for metrics. The set is closed.
+type Event string
+
+const (
+	Hit          Event = "hit"
+	Miss         Event = "miss"
+	CacheFailed  Event = "cache-failed"  // the cache answered with an error; counts as a miss too
+	CacheRefused Event = "cache-refused" // the cache gave a key that was not the one looked for; counts as a miss too
+	Fetched      Event = "fetched"
+	FetchFailed  Event = "fetch-failed"
+	FetchRefused Event = "fetch-refused" // the counterparty's or central's answer was not the key looked for
+	Adopted      Event = "adopted"
+	AdoptRefused Event = "adopt-refused"
+)
+
+// Events lists every Event, so that metrics can start at zero.
+func Events() []Event {
+	return []Event{Hit, Miss, CacheFailed, CacheRefused, Fetched, FetchFailed, FetchRefused, Adopted, AdoptRefused}
+}
+
+// PeersConfig says how keys of peers are found.
+type PeersConfig struct {
+	Cache     PeerCache
+	Requester Requester
+	TTL       time.Duration // the longest that a cache keeps a bundle
+	Now       func() time.Time
+	Skew      time.Duration   // by how much a peer's clock may be ahead of ours
+	Self      identity.VASPID // whom a bundle's audience must let in
+	// Floor lists the suites that we seal to; nil means every suite we know.
+	Floor []identity.Suite
+	// Observe is told what happens, and must return at once; nil for nobody.
+	Observe func(Event)
+}
+
+// Peers finds keys of peers. It is safe for concurrent use.
+type Peers struct {
+	c      PeersConfig
+	flight singleflight.Group
+	known  *verified
+
+	mu   sync.Mutex
+	seen map[identity.VASPID]mark
+}
+
+// mark is the highest PerVasp serial seen from an identity.
+type mark struct {
+	identity identity.Fingerprint
+	serial   uint64
+}
+
+// PeerKey is a peer's key with the bundle that vouches for it.
+type PeerKey struct {
+	Public *envelope.PublicKey
+	Bundle *identity.Bundle // shared; not to be changed
+
+	encoded []byte
+}
+
+// NewPeers makes a Peers with nothing remembered.
+func NewPeers(c PeersConfig) *Peers {
+	if c.Floor == nil {
+		c.Floor = strongest
+	}
+	if c.Observe == nil {
+		c.Observe = func(Event) {}
+	}
+	return &Peers{c: c, known: newVerified(), seen: map[identity.VASPID]mark{}}
+}
+
+// Key finds the key that ref names, from the cache or by asking, and gives it
+// only when the pinned identity signed for it. Concurrent lookups of one ref
+// make one request. PerVerification keys are used once and never cached.
+//
+// A bundle that is refused is a RefusedError.
+func (p *Peers) Key(ctx context.Context, ref Ref, pinned *identity.Public) (*PeerKey, error) {
+	if pinned == nil || pinned.VASP() != ref.VASP {
+		return nil, refuse(OtherIdentity)
+	}
+	if k := p.cached(ctx, ref, pinned, p.c.Observe); k != nil {
+		return k, nil
+	}
+	bundle, err := p.fetchOnce(ctx, ref, pinned)
+	if err != nil {
+		return nil, err
+	}
+	// Each who waited checks for itself: the pins may differ.
+	return p.accept(bundle, ref, pinned, true)
+}
+
+// cached gives a good cached key, or nil. A bad entry is dropped and counts
+// as a miss.
+func (p *Peers) cached(ctx context.Context, ref Ref, pinned *identity.Public, observe func(Event)) *PeerKey {
+	if ref.Type == identity.PerVerification {
+		observe(Miss)
+		return nil
+	}
+	bundle, err := p.c.Cache.PeerKey(ctx, ref)
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			observe(CacheFailed)
+		}
+		observe(Miss)
+		return nil
+	}
+	k, err := p.accept(bundle, ref, pinned, true)
+	if err != nil {
+		observe(CacheRefused)
+		observe(Miss)
+		_ = p.c.Cache.DropPeerKey(ctx, ref) // the next lookup would only find it bad again
+		return nil
+	}
+	observe(Hit)
+	return k
+}
+
+// fetchOnce joins the request for ref that is under way, or starts one. The
+// request outlives the caller that began it, for others may wait for it.
+func (p *Peers) fetchOnce(ctx context.Context, ref Ref, pinned *identity.Public) ([]byte, error) {
+	done := p.flight.DoChan(flightName(ref), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchLimit)
+		defer cancel()
+		// One who missed just before the last request ended finds its result.
+		if k := p.cached(ctx, ref, pinned, func(Event) {}); k != nil {
+			return k.encoded, nil
+		}
+		return p.fetch(ctx, ref, pinned)
+	})
+	select {
+	case r := <-done:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.([]byte), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func flightName(ref Ref) string { return fmt.Sprintf("%d/%d/%x", ref.VASP, ref.Type, ref.Scope) }
+
+// fetch asks, checks and caches.
+func (p *Peers) fetch(ctx context.Context, ref Ref, pinned *identity.Public) ([]byte, error) {
+	var nonce [32]byte
+	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand)
+	bundle, err := p.c.Requester.RequestKey(ctx, ref, nonce)
+	if err != nil {
+		p.c.Observe(FetchFailed)
+		return nil, fmt.Errorf("request key of vasp %s: %w", ref.VASP, err)
+	}
+	k, err := p.accept(bundle, ref, pinned, true)
+	if err == nil && !echoes(k.Bundle, nonce) {
+		err = refuse(OtherNonce)
+	}
+	if err != nil {
+		p.c.Observe(FetchRefused)
+		return nil, err
+	}
+	p.c.Observe(Fetched)
+	p.cache(ctx, ref, k)
+	return bundle, nil
+}
+
+// echoes says whether a bundle answers our request (attack K7). A PerVasp
+// bundle is made for everybody and may echo nobody.
+func echoes(b *identity.Bundle, nonce [32]byte) bool {
+	return b.Nonce == nonce || b.Type == identity.PerVASP && b.Nonce == [32]byte{}
+}
+
+// cache keeps a bundle no longer than it is valid. A cache that fails costs
+// the next caller a lookup.
+func (p *Peers) cache(ctx context.Context, ref Ref, k *PeerKey) {
+	ttl := min(p.c.TTL, k.Bundle.NotAfter.Sub(p.c.Now())-p.c.Skew)
+	if ref.Type == identity.PerVerification || ttl <= 0 {
+		return
+	}
+	if err := p.c.Cache.PutPeerKey(ctx, ref, k.encoded, ttl); err != nil {
+		p.c.Observe(CacheFailed)
+	}
+}
+
+// Drop forgets the cached key of ref, so that the next lookup asks for it.
+func (p *Peers) Drop(ctx context.Context, ref Ref) error { return p.c.Cache.DropPeerKey(ctx, ref) }
+
+// Adopt verifies a bundle that came inside an envelope, under the envelope's
+// signature, and gives its key (attack K2). A PerVasp bundle that is new is
+// cached too. An older serial than the highest seen is accepted here, for the
+// envelope may have waited for delivery.
+func (p *Peers) Adopt(ctx context.Context, ref Ref, bundle []byte, pinned *identity.Public) (*PeerKey, error) {
+	if pinned == nil || pinned.VASP() != ref.VASP {
+		return nil, refuse(OtherIdentity)
+	}
+	isNew := !p.known.has(bundle)
+	k, err := p.accept(bundle, ref, pinned, false)
+	if err != nil {
+		p.c.Observe(AdoptRefused)
+		return nil, err
+	}
+	p.c.Observe(Adopted)
+	if isNew && ref.Type == identity.PerVASP && p.newest(k.Bundle) {
+		p.cache(ctx, ref, k)
+	}
+	return k, nil
+}
+
+// accept parses a bundle, or recalls it, and judges it for this lookup.
+func (p *Peers) accept(bundle []byte, ref Ref, pinned *identity.Public, inOrder bool) (*PeerKey, error) {
+	k, err := p.known.parse(bundle)
+	if err != nil {
+		return nil, refuse(BadBundle)
+	}
+	if r := p.judge(k.Bundle, ref, pinned); r != "" {
+		return nil, refuse(r)
+	}
+	if k.Bundle.Type == identity.PerVASP && !p.advance(k.Bundle) && inOrder {
+		return nil, refuse(OldSerial)
+	}
+	return k, nil
+}
+
+// judge says why a bundle is not the one looked for, or nothing.
+func (p *Peers) judge(b *identity.Bundle, ref Ref, pinned *identity.Public) Reason {
+	switch err := b.ValidAt(p.c.Now(), p.c.Skew); {
+	case b.VASP != ref.VASP:
+		return OtherVASP
+	case b.Identity.Fingerprint() != pinned.Fingerprint():
+		return OtherIdentity
+	case errors.Is(err, identity.ErrExpired):
+		return Expired
+	case err != nil:
+		return NotYetValid
+	case b.Type != ref.Type:
+		return OtherType
+	case b.Scope != ref.Scope:
+		return OtherScope
+	case b.Audience != 0 && b.Audience != p.c.Self:
+		return OtherAudience
+	case !slices.Contains(p.c.Floor, b.Suite):
+		return BelowFloor
+	case slices.ContainsFunc(b.Suites, func(s identity.Suite) bool {
+		return slices.Contains(p.c.Floor, s) && stronger(s, b.Suite)
+	}):
+		return Downgraded
+	}
+	return ""
+}
+
+// advance raises the highest serial seen from an identity, or says that this
+// one is lower: an old key that is shown again (attack K7). A new identity
+// starts anew; serials of keys for one use arrive in any order.
+func (p *Peers) advance(b *identity.Bundle) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.seen[b.VASP]
+	if m.identity == b.Identity.Fingerprint() && b.Serial < m.serial {
+		return false
+	}
+	p.seen[b.VASP] = mark{identity: b.Identity.Fingerprint(), serial: b.Serial}
+	return true
+}
+
+func (p *Peers) newest(b *identity.Bundle) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen[b.VASP] == mark{identity: b.Identity.Fingerprint(), serial: b.Serial}
+}
