@@ -66,8 +66,8 @@ type Config struct {
 	Now       func() time.Time      // the clock that certificates are judged by
 }
 
-// Edge is a listening socket that does not serve yet.
-type Edge struct {
+// Listener is a listening socket that does not serve yet.
+type Listener struct {
 	config  Config
 	gate    *gate
 	metrics *metrics
@@ -76,7 +76,7 @@ type Edge struct {
 // Listen opens the socket, so that a port in use is an error at start and the
 // address is known before the first request. A certificate that is not valid
 // now is an error too. The caller must Serve or Close.
-func Listen(ctx context.Context, c Config) (*Edge, error) {
+func Listen(ctx context.Context, c Config) (*Listener, error) {
 	c = c.withDefaults()
 	if v, ok := c.Certificates.(interface{ ValidAt(time.Time) error }); ok {
 		if err := v.ValidAt(c.Now()); err != nil {
@@ -88,7 +88,7 @@ func Listen(ctx context.Context, c Config) (*Edge, error) {
 		return nil, fmt.Errorf("public listener: %w", err)
 	}
 	m := newMetrics(c)
-	return &Edge{config: c, metrics: m, gate: newGate(listener, c, m)}, nil
+	return &Listener{config: c, metrics: m, gate: newGate(listener, c, m)}, nil
 }
 
 func (c Config) withDefaults() Config {
@@ -108,10 +108,10 @@ func (c Config) withDefaults() Config {
 }
 
 // Addr is the address listened on, with its real port.
-func (e *Edge) Addr() net.Addr { return e.gate.Addr() }
+func (e *Listener) Addr() net.Addr { return e.gate.Addr() }
 
-// Close stops listening. It is for an Edge that is never served.
-func (e *Edge) Close() error { return e.gate.Close() }
+// Close stops listening. It is for a Listener that is never served.
+func (e *Listener) Close() error { return e.gate.Close() }
 
 // Serve answers requests with h until ctx ends. Then it stops listening, lets
 // requests in progress finish for as long as Config.Drain, and returns nil; an
@@ -119,7 +119,7 @@ func (e *Edge) Close() error { return e.gate.Close() }
 //
 // h sees r.RemoteAddr as the socket gave it. A panic in h answers 500 and is
 // logged without its text, which may hold what a request held (attack L3).
-func (e *Edge) Serve(ctx context.Context, h http.Handler) error {
+func (e *Listener) Serve(ctx context.Context, h http.Handler) error {
 	server := e.server(context.WithoutCancel(ctx), h)
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.ServeTLS(e.gate, "", "") }()
@@ -133,7 +133,7 @@ func (e *Edge) Serve(ctx context.Context, h http.Handler) error {
 	return err
 }
 
-func (e *Edge) server(ctx context.Context, h http.Handler) *http.Server {
+func (e *Listener) server(ctx context.Context, h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           e.guard(h),
 		TLSConfig:         e.tlsConfig(),
@@ -148,7 +148,7 @@ func (e *Edge) server(ctx context.Context, h http.Handler) *http.Server {
 	}
 }
 
-func (e *Edge) drain(ctx context.Context, server *http.Server) error {
+func (e *Listener) drain(ctx context.Context, server *http.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, e.config.Drain)
 	defer cancel()
 	err := server.Shutdown(ctx)
@@ -171,7 +171,7 @@ var suites = []uint16{
 	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
-func (e *Edge) tlsConfig() *tls.Config {
+func (e *Listener) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		CipherSuites:       suites,

@@ -128,7 +128,7 @@ var errStranger = errors.New("edge: this address may not connect")
 
 // judgeHello decides, before a certificate is chosen, which configuration a
 // caller gets: the usual one, the validator's, or none.
-func (e *Edge) judgeHello(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+func (e *Listener) judgeHello(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	validator := len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == challengeProtocol && hello.ServerName != ""
 	if validator && e.config.Certificates.Challenge() {
 		return e.challengeConfig(), nil
@@ -144,7 +144,7 @@ func (e *Edge) judgeHello(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 // challengeConfig speaks acme-tls/1 and nothing else, so that net/http closes
 // the connection when the handshake is done. No ticket: a later connection
 // must not resume what an earlier hello was let in for.
-func (e *Edge) challengeConfig() *tls.Config {
+func (e *Listener) challengeConfig() *tls.Config {
 	c := e.tlsConfig()
 	c.NextProtos = []string{challengeProtocol}
 	c.SessionTicketsDisabled = true

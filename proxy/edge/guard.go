@@ -18,7 +18,7 @@ import (
 var noContext = context.Background()
 
 // guard judges each request before the handler sees it.
-func (e *Edge) guard(next http.Handler) http.Handler {
+func (e *Listener) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		source := requestAddress(r)
 		switch {
@@ -48,7 +48,7 @@ func requestAddress(r *http.Request) netip.Addr {
 
 // recovered runs next and turns a panic into a 500. The panic's value is not
 // logged, only its type: it may hold what the request held.
-func (e *Edge) recovered(w http.ResponseWriter, r *http.Request, next http.Handler) {
+func (e *Listener) recovered(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	defer func() {
 		p := recover()
 		if p == nil {
