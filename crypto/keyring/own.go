@@ -116,7 +116,10 @@ func OpenOwn(ctx context.Context, c OwnConfig) (*Own, error) {
 		}
 		o.add(k)
 	}
-	return o, o.dropEnded(ctx, stored)
+	if err := o.dropEnded(ctx, stored); err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
 // announced is the rising list of suites for bundles.
@@ -166,7 +169,8 @@ func (k ownKey) serial() uint64 {
 // PerVASP gives the signed bundle of our current PerVasp key. A key is valid
 // for 24 hours; when fewer than 6 are left the next one is made, by one
 // caller, while the others wait. When that fails, the current one is given as
-// long as it is valid, and Sweep tells the error.
+// long as it is valid, and Sweep tells the error. The caller must not change
+// the bytes.
 func (o *Own) PerVASP(ctx context.Context) (bundle []byte, err error) {
 	if k, fresh := o.newest(); fresh {
 		return k.Bundle, nil

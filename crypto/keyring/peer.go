@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -101,6 +100,7 @@ type PeerKey struct {
 	Bundle *identity.Bundle // shared; not to be changed
 
 	encoded []byte
+	sum     [32]byte // SHA-256 of encoded
 }
 
 // NewPeers makes a Peers with nothing remembered.
@@ -123,15 +123,21 @@ func (p *Peers) Key(ctx context.Context, ref Ref, pinned *identity.Public) (*Pee
 	if pinned == nil || pinned.VASP() != ref.VASP {
 		return nil, refuse(OtherIdentity)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("find key of vasp %s: %w", ref.VASP, err)
+	}
 	if k := p.cached(ctx, ref, pinned, p.c.Observe); k != nil {
 		return k, nil
 	}
-	bundle, err := p.fetchOnce(ctx, ref, pinned)
+	k, err := p.fetchOnce(ctx, ref, pinned)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find key of vasp %s: %w", ref.VASP, err)
 	}
-	// Each who waited checks for itself: the pins may differ.
-	return p.accept(bundle, ref, pinned, true)
+	// Each who waited judges for itself: the pins may differ.
+	if r := p.judge(k.Bundle, ref, pinned); r != "" {
+		return nil, refuse(r)
+	}
+	return k, nil
 }
 
 // cached gives a good cached key, or nil. A bad entry is dropped and counts
@@ -162,13 +168,13 @@ func (p *Peers) cached(ctx context.Context, ref Ref, pinned *identity.Public, ob
 
 // fetchOnce joins the request for ref that is under way, or starts one. The
 // request outlives the caller that began it, for others may wait for it.
-func (p *Peers) fetchOnce(ctx context.Context, ref Ref, pinned *identity.Public) ([]byte, error) {
+func (p *Peers) fetchOnce(ctx context.Context, ref Ref, pinned *identity.Public) (*PeerKey, error) {
 	done := p.flight.DoChan(flightName(ref), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchLimit)
 		defer cancel()
 		// One who missed just before the last request ended finds its result.
 		if k := p.cached(ctx, ref, pinned, func(Event) {}); k != nil {
-			return k.encoded, nil
+			return k, nil
 		}
 		return p.fetch(ctx, ref, pinned)
 	})
@@ -177,7 +183,7 @@ func (p *Peers) fetchOnce(ctx context.Context, ref Ref, pinned *identity.Public)
 		if r.Err != nil {
 			return nil, r.Err
 		}
-		return r.Val.([]byte), nil
+		return r.Val.(*PeerKey), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -186,13 +192,13 @@ func (p *Peers) fetchOnce(ctx context.Context, ref Ref, pinned *identity.Public)
 func flightName(ref Ref) string { return fmt.Sprintf("%d/%d/%x", ref.VASP, ref.Type, ref.Scope) }
 
 // fetch asks, checks and caches.
-func (p *Peers) fetch(ctx context.Context, ref Ref, pinned *identity.Public) ([]byte, error) {
+func (p *Peers) fetch(ctx context.Context, ref Ref, pinned *identity.Public) (*PeerKey, error) {
 	var nonce [32]byte
 	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand)
 	bundle, err := p.c.Requester.RequestKey(ctx, ref, nonce)
 	if err != nil {
 		p.c.Observe(FetchFailed)
-		return nil, fmt.Errorf("request key of vasp %s: %w", ref.VASP, err)
+		return nil, fmt.Errorf("request it: %w", err)
 	}
 	k, err := p.accept(bundle, ref, pinned, true)
 	if err == nil && !echoes(k.Bundle, nonce) {
@@ -204,7 +210,7 @@ func (p *Peers) fetch(ctx context.Context, ref Ref, pinned *identity.Public) ([]
 	}
 	p.c.Observe(Fetched)
 	p.cache(ctx, ref, k)
-	return bundle, nil
+	return k, nil
 }
 
 // echoes says whether a bundle answers our request (attack K7). A PerVasp
@@ -247,66 +253,4 @@ func (p *Peers) Adopt(ctx context.Context, ref Ref, bundle []byte, pinned *ident
 		p.cache(ctx, ref, k)
 	}
 	return k, nil
-}
-
-// accept parses a bundle, or recalls it, and judges it for this lookup.
-func (p *Peers) accept(bundle []byte, ref Ref, pinned *identity.Public, inOrder bool) (*PeerKey, error) {
-	k, err := p.known.parse(bundle)
-	if err != nil {
-		return nil, refuse(BadBundle)
-	}
-	if r := p.judge(k.Bundle, ref, pinned); r != "" {
-		return nil, refuse(r)
-	}
-	if k.Bundle.Type == identity.PerVASP && !p.advance(k.Bundle) && inOrder {
-		return nil, refuse(OldSerial)
-	}
-	return k, nil
-}
-
-// judge says why a bundle is not the one looked for, or nothing.
-func (p *Peers) judge(b *identity.Bundle, ref Ref, pinned *identity.Public) Reason {
-	switch err := b.ValidAt(p.c.Now(), p.c.Skew); {
-	case b.VASP != ref.VASP:
-		return OtherVASP
-	case b.Identity.Fingerprint() != pinned.Fingerprint():
-		return OtherIdentity
-	case errors.Is(err, identity.ErrExpired):
-		return Expired
-	case err != nil:
-		return NotYetValid
-	case b.Type != ref.Type:
-		return OtherType
-	case b.Scope != ref.Scope:
-		return OtherScope
-	case b.Audience != 0 && b.Audience != p.c.Self:
-		return OtherAudience
-	case !slices.Contains(p.c.Floor, b.Suite):
-		return BelowFloor
-	case slices.ContainsFunc(b.Suites, func(s identity.Suite) bool {
-		return slices.Contains(p.c.Floor, s) && stronger(s, b.Suite)
-	}):
-		return Downgraded
-	}
-	return ""
-}
-
-// advance raises the highest serial seen from an identity, or says that this
-// one is lower: an old key that is shown again (attack K7). A new identity
-// starts anew; serials of keys for one use arrive in any order.
-func (p *Peers) advance(b *identity.Bundle) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	m := p.seen[b.VASP]
-	if m.identity == b.Identity.Fingerprint() && b.Serial < m.serial {
-		return false
-	}
-	p.seen[b.VASP] = mark{identity: b.Identity.Fingerprint(), serial: b.Serial}
-	return true
-}
-
-func (p *Peers) newest(b *identity.Bundle) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.seen[b.VASP] == mark{identity: b.Identity.Fingerprint(), serial: b.Serial}
 }

@@ -46,20 +46,16 @@ func (v *verified) parse(encoded []byte) (*PeerKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &PeerKey{Public: public, Bundle: b, encoded: slices.Clone(encoded)}
-	if b.Type != identity.PerVerification { // used once, so never asked for again
-		v.remember(sum, k)
-	}
-	return k, nil
+	return &PeerKey{Public: public, Bundle: b, encoded: slices.Clone(encoded), sum: sum}, nil
 }
 
-func (v *verified) remember(sum [32]byte, k *PeerKey) {
+func (v *verified) remember(k *PeerKey) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, there := v.bySum[sum]; there {
+	if _, there := v.bySum[k.sum]; there {
 		return
 	}
 	delete(v.bySum, v.order[v.next])
-	v.bySum[sum], v.order[v.next] = k, sum
+	v.bySum[k.sum], v.order[v.next] = k, k.sum
 	v.next = (v.next + 1) % verifiedSize
 }
