@@ -1,0 +1,51 @@
+# Each recipe is what a person could type. `make help` lists them.
+
+MODULE   := github.com/vasp-enclave/vasp-enclave
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+STAMP    := -X $(MODULE)/cmd/enclavecmd.Version=$(VERSION)
+TOOL     := go tool -modfile=.ci/tools/go.mod
+# Modules of their own, whose tests compare us with other implementations.
+NESTED   := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path '*/testdata/*' -not -path './.ci/*'))
+FUZZTIME ?= 30s
+RACE     ?= ./crypto/... ./storage/... ./proxy/... ./plugins/... ./cmd/settings/...
+
+export CGO_ENABLED = 0
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+build: ## static binaries into bin/
+	go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/ ./cmd/enclave ./cmd/central ./cmd/robotvasp
+
+demo: build ## two VASPs and a central server on this machine, step by step (KEEP=1: leave it running)
+	bin/enclave demo $(if $(KEEP),--keep)
+
+test: deps ## all tests, in less than 12 minutes on two cores
+	go test -timeout 10m ./...
+	@for m in $(NESTED); do echo "go test -C $$m ./..."; go test -C $$m ./... || exit 1; done
+
+race: deps ## the race detector on what runs concurrently (RACE=packages)
+	CGO_ENABLED=1 go test -race -timeout 15m $(RACE)
+
+check: ## gofmt, vet, staticcheck, known vulnerabilities
+	@test -z "$$(gofmt -l .)" || { echo 'gofmt -w these files:'; gofmt -l .; exit 1; }
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	.ci/vulnerabilities
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	.ci/fuzz $(FUZZTIME)
+
+torture: deps ## the long forms of the storms, an hour at most
+	TORTURE=1 go test -count=1 -timeout 60m ./...
+
+bench: build ## the whole path and its floor, measured in one run
+	go run ./cmd/bench
+
+deps: ## install what the tests need beyond Go, or say what to install
+	@.ci/deps
+
+clean: ## remove what build made
+	rm -rf bin
+
+.PHONY: help build demo test race check fuzz torture bench deps clean
