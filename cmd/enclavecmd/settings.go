@@ -51,7 +51,7 @@ type Settings struct {
 	AuthorizationToken settings.Secret `env:"VEGA_VERIFICATION_AUTHORIZATION_TOKEN" secret:"true" doc:"Sent to the backend with every call, as Authorization: Bearer."`
 	AuthorizationKey   string          `env:"VEGA_VERIFICATION_AUTHORIZATION_KEY" doc:"Name of the header that carries the token instead, as it is and without Bearer."`
 	VerificationRoots  string          `env:"VEGA_VERIFICATION_ROOTS_FILE" doc:"PEM file of the root certificates to trust the backend with; unset, the system's."`
-	UnsafePlainHTTP    bool            `env:"VEGA_UNSAFE_VERIFICATION_HTTP" doc:"Allows http URLs above that leave this machine: personal data and the token travel in clear."`
+	UnsafePlainHTTP    bool            `env:"VEGA_UNSAFE_VERIFICATION_HTTP" envDefault:"false" doc:"Allows http URLs above that leave this machine: personal data and the token travel in clear."`
 
 	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32."`
 	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64."`
@@ -59,7 +59,7 @@ type Settings struct {
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
 	PublicKeyTTL    settings.Millis `env:"VEGA_PUBLIC_KEY_TTL" envDefault:"1800000" min:"600000" doc:"How long a counterparty's public key is kept, in ms, at least 600000."`
 	PeerTrust       string          `env:"VEGA_PEER_TRUST" envDefault:"tofu" oneof:"tofu|verified" doc:"Counterparties to exchange with: tofu takes the central server's word for who they are at first contact, verified asks an operator to compare a safety number first."`
-	PreferredSuite  string          `env:"VEGA_PREFERRED_SUITE" envDefault:"x-wing" oneof:"x-wing|x25519" doc:"Kind of key to publish: x-wing also resists quantum computers, x25519 is smaller."`
+	PreferredSuite  string          `env:"VEGA_PREFERRED_SUITE" envDefault:"x-wing" oneof:"x-wing|x25519" doc:"Kind of key to publish: x-wing also resists quantum computers, and then no weaker key of a counterparty is sealed to; x25519 accepts both."`
 	Timeout         settings.Millis `env:"VEGA_VERIFICATION_TIMEOUT_MS" envDefault:"600000" min:"1000" doc:"How long an unanswered verification waits before it ends as REQUEST-TIMEOUT, in ms."`
 	ClockSkew       settings.Millis `env:"VEGA_CLOCK_SKEW_MS" envDefault:"60000" range:"0-600000" doc:"How far the clocks of two enclaves may differ, in ms."`
 

@@ -113,7 +113,7 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY=X Api":                      "VEGA_VERIFICATION_AUTHORIZATION_KEY: is not the name of an HTTP header",
 		"VEGA_VERIFICATION_AUTHORIZATION_TOKEN=a\r\nX-Evil: b":           "VEGA_VERIFICATION_AUTHORIZATION_TOKEN: must be printable ASCII",
 		"VEGA_RETENTION_PERIOD_DAYS=0":                                   "VEGA_RETENTION_PERIOD_DAYS: must be a whole number from 1 to 3650",
-		"VEGA_CLOCK_SKEW_MS=600001":                                      "VEGA_CLOCK_SKEW_MS: must be a whole number of milliseconds from 0 to 600000",
+		"VEGA_CLOCK_SKEW_MS=600001":                                      "VEGA_CLOCK_SKEW_MS: must be a whole number from 0 to 600000",
 		"VEGA_PEER_TRUST=yes":                                            "VEGA_PEER_TRUST: must be one of tofu, verified",
 		"VEGA_PREFERRED_SUITE=clear":                                     "VEGA_PREFERRED_SUITE: must be one of x-wing, x25519",
 		"VEGA_LOG_LEVEL=verbose":                                         "VEGA_LOG_LEVEL: must be one of none, error, warn, info, debug",

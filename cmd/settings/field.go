@@ -86,7 +86,7 @@ func typeName(t reflect.Type, oneOf []string) string {
 	case reflect.String:
 		return "text"
 	case reflect.Int, reflect.Int64, reflect.Uint, reflect.Uint64:
-		return "a whole number"
+		return "number"
 	}
 	return ""
 }
@@ -103,7 +103,7 @@ func (f field) judge(v reflect.Value, l *load) error {
 	if f.limits != "" {
 		low, high := parseRange(f.limits)
 		if n := v.Int() / unit(v); n < low || n > high {
-			return fmt.Errorf("%s: must be %s from %d to %d", f.Name, f.Type, low, high)
+			return fmt.Errorf("%s: must be a whole number from %d to %d", f.Name, low, high)
 		}
 	}
 	f.raise(v, l)
@@ -138,6 +138,9 @@ func (f field) advice(value string, err error) string {
 		service := strings.ToLower(strings.ReplaceAll(strings.TrimSuffix(f.Name, "_PORT"), "_", "-"))
 		return fmt.Sprintf("was set by Kubernetes for a service named %s: rename the service, or set enableServiceLinks: false in the pod", service)
 	case errors.As(err, new(*strconv.NumError)): // its text quotes the value
+		if f.Type == "number" {
+			return "must be a whole number"
+		}
 		return "must be " + f.Type
 	}
 	return err.Error()

@@ -34,7 +34,7 @@ func (m *Millis) UnmarshalText(text []byte) error {
 }
 
 // SettingType names the type in help texts.
-func (Millis) SettingType() string { return "a whole number of milliseconds" }
+func (Millis) SettingType() string { return "milliseconds" }
 
 // URL is an absolute http or https URL without credentials, query or fragment.
 type URL struct{ u *url.URL }
