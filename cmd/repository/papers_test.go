@@ -1,0 +1,136 @@
+package repository_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vasp-enclave/vasp-enclave/cmd/enclavecmd"
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+)
+
+var update = flag.Bool("update", false, "write the tables of settings into the papers")
+
+const root = "../.."
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// The README's tables of settings are the ones that the code has.
+func TestReadmeHoldsTheSettings(t *testing.T) {
+	const begin, end = "<!-- settings: written by go test ./cmd/repository -update -->\n", "<!-- end of settings -->"
+	var table bytes.Buffer
+	if err := settings.WriteMarkdown(&table, new(enclavecmd.Settings)); err != nil {
+		t.Fatal(err)
+	}
+	text := read(t, "README.md")
+	before, rest, found := strings.Cut(text, begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatal("README.md has no place for the settings")
+	}
+	want := before + begin + "\n" + table.String() + "\n" + end + after
+	if *update {
+		if err := os.WriteFile(filepath.Join(root, "README.md"), []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, text); diff != "" {
+		t.Errorf("README.md: run go test ./cmd/repository -update (-want +got):\n%s", diff)
+	}
+}
+
+// papers lists every page that is meant for people.
+func papers(t *testing.T) []string {
+	t.Helper()
+	var pages []string
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == ".git" || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case strings.HasSuffix(path, ".md"):
+			page, err := filepath.Rel(root, path)
+			pages = append(pages, page)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+
+func TestLinksBetweenPapersLeadSomewhere(t *testing.T) {
+	for _, page := range papers(t) {
+		for _, match := range link.FindAllStringSubmatch(read(t, page), -1) {
+			target := filepath.Join(root, filepath.Dir(page), match[1])
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", page, match[1], err)
+			}
+		}
+	}
+}
+
+var makeTarget = regexp.MustCompile("(?m)(?:^|`)make ([a-z]+)")
+
+// A command that a page tells the reader to type is there.
+func TestPapersNameTargetsThatMakeKnows(t *testing.T) {
+	makefile := read(t, "Makefile")
+	for _, page := range papers(t) {
+		for _, match := range makeTarget.FindAllStringSubmatch(read(t, page), -1) {
+			if !strings.Contains(makefile, "\n"+match[1]+":") {
+				t.Errorf("%s says make %s, which the Makefile does not know", page, match[1])
+			}
+		}
+	}
+}
+
+func TestEveryDependencyHasItsReason(t *testing.T) {
+	page := read(t, "docs/dependencies.md")
+	out, err := exec.Command("go", "list", "-C", root, "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules := strings.Fields(string(out))
+	if !slices.Contains(modules, "go.etcd.io/bbolt") {
+		t.Fatalf("go list gave %q, which cannot be all", modules)
+	}
+	for _, module := range modules {
+		if !strings.Contains(page, "`"+module+"`") {
+			t.Errorf("docs/dependencies.md does not say why %s is needed", module)
+		}
+	}
+}
+
+func TestEveryPackageHasItsSentence(t *testing.T) {
+	page := read(t, "docs/architecture.md")
+	for _, p := range list(t, root) {
+		path := p.relative(p.ImportPath)
+		if strings.Contains(path, "/internal/") {
+			path = path[:strings.Index(path, "/internal/")] + "/internal/..."
+		}
+		if !strings.Contains(page, "`"+path+"`") && !strings.Contains(page, "**"+path+"**") {
+			t.Errorf("docs/architecture.md has no sentence on %s", path)
+		}
+	}
+}
