@@ -1,0 +1,74 @@
+package vasp
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// probeTimeout bounds the look at one host.
+const probeTimeout = 2 * time.Second
+
+// Probe connects to each configured host once, with TLS where the URL says so,
+// and hangs up without asking anything (contract 3.0: the scan at boot). What
+// it returns are warnings for the log: they name the APIs, the host and the
+// cause, and hold no path and no token. None means that all can be reached.
+func (c *Client) Probe(ctx context.Context) []error {
+	hosts := c.hosts()
+	found := make([]error, len(hosts))
+	var wait sync.WaitGroup
+	for i, h := range hosts {
+		wait.Go(func() { found[i] = h.probe(ctx, c.transport.TLSClientConfig) })
+	}
+	wait.Wait()
+	return slices.DeleteFunc(found, func(err error) bool { return err == nil })
+}
+
+// host is an address and the APIs behind it.
+type host struct {
+	name, address string
+	tls           bool
+	apis          []string
+}
+
+func (c *Client) hosts() (list []*host) {
+	for _, e := range []*endpoint{c.account, c.user, c.transaction, c.callback} {
+		if e.url == nil {
+			continue
+		}
+		h := &host{name: e.url.Hostname(), address: e.address(), tls: e.url.Scheme == "https"}
+		i := slices.IndexFunc(list, func(o *host) bool { return o.address == h.address && o.tls == h.tls })
+		if i < 0 {
+			i, list = len(list), append(list, h)
+		}
+		list[i].apis = append(list[i].apis, e.api)
+	}
+	return list
+}
+
+func (h *host) probe(ctx context.Context, cfg *tls.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	conn, err := dialer().DialContext(ctx, "tcp", h.address)
+	if err != nil {
+		return h.warn(err)
+	}
+	defer conn.Close()
+	if !h.tls {
+		return nil
+	}
+	cfg = cfg.Clone()
+	cfg.ServerName = h.name
+	if err := tls.Client(conn, cfg).HandshakeContext(ctx); err != nil {
+		return h.warn(err)
+	}
+	return nil
+}
+
+func (h *host) warn(err error) error {
+	return fmt.Errorf("vasp %s api at %s: %v", strings.Join(h.apis, ", "), h.address, err)
+}
