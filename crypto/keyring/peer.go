@@ -126,7 +126,7 @@ func (p *Peers) Key(ctx context.Context, ref Ref, pinned *identity.Public) (*Pee
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("find key of vasp %s: %w", ref.VASP, err)
 	}
-	if k := p.cached(ctx, ref, pinned, p.c.Observe); k != nil {
+	if k, _ := p.cached(ctx, ref, pinned, p.c.Observe); k != nil {
 		return k, nil
 	}
 	k, err := p.fetchOnce(ctx, ref, pinned)
@@ -140,12 +140,11 @@ func (p *Peers) Key(ctx context.Context, ref Ref, pinned *identity.Public) (*Pee
 	return k, nil
 }
 
-// cached gives a good cached key, or nil. A bad entry is dropped and counts
-// as a miss.
-func (p *Peers) cached(ctx context.Context, ref Ref, pinned *identity.Public, observe func(Event)) *PeerKey {
+// cached gives a good cached key, or nil. A bad entry counts as a miss.
+func (p *Peers) cached(ctx context.Context, ref Ref, pinned *identity.Public, observe func(Event)) (k *PeerKey, bad bool) {
 	if ref.Type == identity.PerVerification {
 		observe(Miss)
-		return nil
+		return nil, false
 	}
 	bundle, err := p.c.Cache.PeerKey(ctx, ref)
 	if err != nil {
@@ -153,28 +152,30 @@ func (p *Peers) cached(ctx context.Context, ref Ref, pinned *identity.Public, ob
 			observe(CacheFailed)
 		}
 		observe(Miss)
-		return nil
+		return nil, false
 	}
-	k, err := p.accept(bundle, ref, pinned, true)
-	if err != nil {
+	if k, err = p.accept(bundle, ref, pinned, true); err != nil {
 		observe(CacheRefused)
 		observe(Miss)
-		_ = p.c.Cache.DropPeerKey(ctx, ref) // the next lookup would only find it bad again
-		return nil
+		return nil, true
 	}
 	observe(Hit)
-	return k
+	return k, false
 }
 
 // fetchOnce joins the request for ref that is under way, or starts one. The
 // request outlives the caller that began it, for others may wait for it.
 func (p *Peers) fetchOnce(ctx context.Context, ref Ref, pinned *identity.Public) (*PeerKey, error) {
-	done := p.flight.DoChan(flightName(ref), func() (any, error) {
+	done := p.flight.DoChan(flightName(ref, pinned), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchLimit)
 		defer cancel()
 		// One who missed just before the last request ended finds its result.
-		if k := p.cached(ctx, ref, pinned, func(Event) {}); k != nil {
+		k, bad := p.cached(ctx, ref, pinned, func(Event) {})
+		if k != nil {
 			return k, nil
+		}
+		if bad { // dropped here, where no other request can just have put a good one
+			_ = p.c.Cache.DropPeerKey(ctx, ref)
 		}
 		return p.fetch(ctx, ref, pinned)
 	})
@@ -189,7 +190,9 @@ func (p *Peers) fetchOnce(ctx context.Context, ref Ref, pinned *identity.Public)
 	}
 }
 
-func flightName(ref Ref) string { return fmt.Sprintf("%d/%d/%x", ref.VASP, ref.Type, ref.Scope) }
+func flightName(ref Ref, pinned *identity.Public) string {
+	return fmt.Sprintf("%d/%d/%x/%x", ref.VASP, ref.Type, ref.Scope, pinned.Fingerprint())
+}
 
 // fetch asks, checks and caches.
 func (p *Peers) fetch(ctx context.Context, ref Ref, pinned *identity.Public) (*PeerKey, error) {
