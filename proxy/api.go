@@ -1,0 +1,345 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// API is the HTTP surface for the VASP's own backend (contract section 2).
+// A non-empty token must then come as a bearer; the listener is loopback
+// unless its setting says unsafe.
+func (e *Enclave) API(token string) http.Handler {
+	api := &api{Enclave: e, want: sha256.Sum256([]byte("Bearer " + token)), open: token == ""}
+	mux := http.NewServeMux()
+	mux.Handle("/healthcheck", methods{http.MethodGet: api.health})
+	mux.Handle("/v1/vasps/self", api.guarded(methods{http.MethodGet: api.self}))
+	mux.Handle("/v1/vasps", api.guarded(methods{http.MethodGet: api.directory}))
+	mux.Handle("/v1/verifications/account", api.guarded(methods{http.MethodPost: api.checkAccount}))
+	mux.Handle("/v1/verifications", api.guarded(methods{http.MethodPost: api.verify, http.MethodGet: api.history}))
+	mux.Handle("/v1/verifications/{uuid}", api.guarded(methods{http.MethodGet: api.verification}))
+	mux.Handle("/", handler(func(http.ResponseWriter, *http.Request) error {
+		return &Error{Op: "route", Kind: NotFound, Message: "No such path; the enclave's paths begin with /v1/."}
+	}))
+	return mux
+}
+
+type api struct {
+	*Enclave
+	want [32]byte
+	open bool
+}
+
+// handler is a handler that returns its error; one place writes it.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := h(w, r); err != nil {
+		writeError(w, err)
+	}
+}
+
+// methods are the handlers of one path.
+type methods map[string]handler
+
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, ok := m[r.Method]
+	if !ok {
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			if m[method] != nil {
+				allowed = append(allowed, method)
+			}
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		writeError(w, &Error{Op: "route", Kind: MethodNotAllowed, Message: "Use " + strings.Join(allowed, " or ") + "."})
+		return
+	}
+	h.ServeHTTP(w, r)
+}
+
+// guarded asks for the bearer token, when one is set. Digests are compared,
+// so that the time taken says nothing of the token.
+func (a *api) guarded(next http.Handler) http.Handler {
+	if a.open {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
+		if subtle.ConstantTimeCompare(got[:], a.want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			writeError(w, &Error{Op: "authenticate", Kind: Unauthenticated, Message: "Send `Authorization: Bearer` with the token of VEGA_SERVER_TOKEN."})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// writeError is the one writer of error bodies: code and message only.
+func writeError(w http.ResponseWriter, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Kind: Internal}
+	}
+	if e.Kind == Unavailable || e.Kind == Storage {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, e.Kind.Status(), newText().str("code", e.code()).str("message", e.message()).end())
+}
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return nil, &Error{Op: "read body", Kind: UnsupportedMedia, Message: "Send the body without Content-Encoding."}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequest))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &Error{Op: "read body", Kind: TooLarge, Message: "The body is longer than " + strconv.Itoa(MaxRequest) + " bytes."}
+	case err != nil:
+		return nil, invalid("BAD-REQUEST", "The body ended early.")
+	}
+	return body, nil
+}
+
+func (a *api) health(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, []byte(`{"status":"UP"}`))
+	return nil
+}
+
+func (a *api) self(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, newText().str("vaspId", a.Self.String()).end())
+	return nil
+}
+
+func (a *api) directory(w http.ResponseWriter, r *http.Request) error {
+	protocol := r.URL.Query().Get("protocol")
+	switch protocol {
+	case "", "ALL", "VERIFYVASP", "CODE":
+	default:
+		return invalid("INVALID-PROTOCOL", "`protocol` is invalid value: use VERIFYVASP, CODE or ALL.")
+	}
+	list := []byte{'['}
+	for _, m := range a.members(r.Context()) {
+		if protocol != "" && protocol != "ALL" && m.Protocol != protocol {
+			continue
+		}
+		if len(list) > 1 {
+			list = append(list, ',')
+		}
+		list = append(list, memberText(m)...)
+	}
+	writeJSON(w, http.StatusOK, newText().raw("vasps", append(list, ']')).end())
+	return nil
+}
+
+// memberText is one VASP as the contract shows it (2.2): the identity and
+// other words between enclaves stay inside.
+func memberText(m relay.Member) []byte {
+	t := newText().str("health", m.Health).str("vaspId", m.VASPID.String()).str("vaspName", m.VASPName)
+	for _, field := range []struct{ name, value string }{
+		{"legalName", m.LegalName}, {"jurisdiction", m.Jurisdiction}, {"country", m.Country}, {"countryCode", m.CountryCode},
+	} {
+		if field.value != "" {
+			t.str(field.name, field.value)
+		}
+	}
+	return t.bool("isAlliance", m.IsAlliance).str("protocol", m.Protocol).orNull("licensedStatus", m.LicensedStatus).
+		str("vaspStatus", m.VASPStatus).str("createdAt", m.CreatedAt).str("updatedAt", m.UpdatedAt).end()
+}
+
+func (a *api) checkAccount(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	request, err := readAccountRequest(body)
+	if err != nil {
+		return err
+	}
+	answer, err := a.CheckAccount(r.Context(), request)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, accountText(answer))
+	return nil
+}
+
+func (a *api) verify(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	request, err := readVerificationRequest(body)
+	if err != nil {
+		return err
+	}
+	row, err := a.Accept(r.Context(), request)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, newText().str("verificationUuid", row.UUID.String()).str("createdAt", timestamp(row.CreatedAt)).end())
+	return nil
+}
+
+func (a *api) verification(w http.ResponseWriter, r *http.Request) error {
+	given := r.PathValue("uuid")
+	notFound := &Error{Op: "find verification", Kind: NotFound, Code: "VERIFICATION-NOT-FOUND", Message: "Verification is not found"}
+	id, err := uuid.Parse(given)
+	if err != nil || len(given) != 36 {
+		return notFound
+	}
+	notFound.Message = "Verification(" + id.String() + ") is not found"
+	rows, err := a.History.Lookup(r.Context(), id)
+	switch {
+	case errors.Is(err, storage.ErrNotFound), err == nil && len(rows) == 0:
+		return notFound
+	case err != nil:
+		return fail("find verification", Storage, err)
+	}
+	writeJSON(w, http.StatusOK, rowText(rows[0]))
+	return nil
+}
+
+func (a *api) history(w http.ResponseWriter, r *http.Request) error {
+	filter, page, err := readFilter(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	rows, count, err := a.History.List(r.Context(), filter)
+	if err != nil {
+		return fail("list verifications", Storage, err)
+	}
+	list := []byte{'['}
+	for i, row := range rows {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = append(list, rowText(row)...)
+	}
+	writeJSON(w, http.StatusOK, newText().
+		raw("count", strconv.AppendInt(nil, int64(count), 10)).
+		raw("page", strconv.AppendInt(nil, int64(page), 10)).
+		raw("rpp", strconv.AppendInt(nil, int64(filter.Limit), 10)).
+		raw("verifications", append(list, ']')).end())
+	return nil
+}
+
+// rowText is one row as the contract shows it (2.5): ids and amounts are
+// strings, the four parts are strings that hold JSON.
+func rowText(v *storage.Verification) []byte {
+	t := newText().
+		str("verificationId", strconv.FormatUint(v.Record, 10)).
+		str("verificationUuid", v.UUID.String()).
+		str("result", v.Result.String()).str("reason", v.Reason).str("message", v.Message).
+		object("assetInfo", assetText(v.Asset)).
+		orNull("txHash", v.TxHash).orNull("vout", v.VOut).
+		str("originatingVaspId", v.Originating.String()).
+		str("originatorAccountNumber", v.OriginatorAccount).
+		str("beneficiaryVaspId", v.Beneficiary.String()).
+		str("beneficiaryAccountNumber", v.BeneficiaryAccount)
+	return t.
+		orNull("ivms101Originator", string(v.IVMS101.Originator)).
+		orNull("ivms101OriginatingVasp", string(v.IVMS101.OriginatingVASP)).
+		orNull("ivms101Beneficiary", string(v.IVMS101.Beneficiary)).
+		orNull("ivms101BeneficiaryVasp", string(v.IVMS101.BeneficiaryVASP)).
+		orNull("verifiedAt", timestamp(v.VerifiedAt)).
+		orNull("orderedAt", timestamp(v.OrderedAt)).
+		str("createdAt", timestamp(v.CreatedAt)).end()
+}
+
+// Pages of the history (contract 2.5): the default, and the most at once.
+const (
+	defaultRPP = 10
+	maxRPP     = 1000
+)
+
+func readFilter(q url.Values) (f storage.Filter, page int, err error) {
+	f = storage.Filter{
+		Symbol: q.Get("symbol"), Network: q.Get("network"), TxHash: q.Get("txHash"),
+		OriginatorAccount: q.Get("originatorAccountNumber"), BeneficiaryAccount: q.Get("beneficiaryAccountNumber"),
+	}
+	if f.From, err = readDate(q, "fromDate", 0); err != nil {
+		return f, 0, err
+	}
+	if f.To, err = readDate(q, "toDate", 24*time.Hour); err != nil {
+		return f, 0, err
+	}
+	if s := q.Get("result"); s != "" {
+		if f.Result, err = storage.ParseResult(s); err != nil {
+			return f, 0, invalid("INVALID-RESULT", "`result` should be one of `VERIFIED`, `DENIED`, `ERROR`.")
+		}
+	}
+	switch q.Get("actionType") {
+	case "":
+	case "SEND":
+		f.Sent = true
+	case "RECEIVE":
+		f.Received = true
+	default:
+		return f, 0, invalid("INVALID-ACTION-TYPE", "`actionType` should be one of `SEND`, `RECEIVE`.")
+	}
+	if s := q.Get("oppositeVaspId"); s != "" {
+		if f.Opposite, err = identity.ParseVASPID(s); err != nil {
+			return f, 0, invalid("INVALID-OPPOSITE-VASP-ID", "`oppositeVaspId` is invalid value.")
+		}
+	}
+	if page, err = readCount(q, "page", 1, 1_000_000_000); err != nil {
+		return f, 0, err
+	}
+	if f.Limit, err = readCount(q, "rpp", defaultRPP, maxRPP); err != nil {
+		return f, 0, err
+	}
+	f.Offset = (page - 1) * f.Limit
+	return f, page, nil
+}
+
+// readDate reads a day, UTC, or a time. A day as an upper bound is the whole
+// day: through is how far it reaches.
+func readDate(q url.Values, name string, through time.Duration) (time.Time, error) {
+	s := q.Get(name)
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if day, err := time.Parse(time.DateOnly, s); err == nil {
+		return day.Add(through), nil
+	}
+	if at, ok := parseTime(s); ok {
+		if through > 0 {
+			at = at.Add(time.Millisecond) // the bound itself is in
+		}
+		return at, nil
+	}
+	return time.Time{}, invalid("INVALID-"+kebab(name), "`%s` is invalid value: write YYYY-MM-DD.", name)
+}
+
+func readCount(q url.Values, name string, standard, most int) (int, error) {
+	s := q.Get(name)
+	if s == "" {
+		return standard, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > most {
+		return 0, invalid("INVALID-"+kebab(name), "`%s` is invalid value: write a number from 1 to %d.", name, most)
+	}
+	return n, nil
+}

@@ -1,0 +1,54 @@
+// Package audit says what is written down each time plaintext is touched or a
+// key changes: who, what, when and how it ended, never the content.
+//
+// An entry is part of the transaction that stores what it records
+// (storage.Change), so there is no action without its entry and no entry
+// without its action (attack G1). Objects are ids; an address, a name or an
+// amount never appears (attack L1).
+package audit
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// Verbs: what was done. The set is closed.
+const (
+	Accept       = "verification.accept"   // our backend's request was taken and stored
+	Finish       = "verification.finish"   // a final result was stored on the originating side
+	Open         = "verification.open"     // a counterparty's request was opened and answered
+	OpenAccount  = "account.open"          // a counterparty's account check was opened and answered
+	CheckAccount = "account.check"         // our backend checked an account with a counterparty
+	OpenError    = "error.open"            // a counterparty's error report was opened
+	Conflict     = "verification.conflict" // a verification id came again with another content
+	LateAnswer   = "verification.late"     // an answer came after the final state
+	PinPeer      = "peer.pin"              // a counterparty's identity was believed on first use
+	FollowPeer   = "peer.follow"           // a counterparty changed its identity, signed by the old one
+	ChangePeer   = "peer.change-pending"   // a counterparty shows an identity without continuity
+	NewIdentity  = "identity.new"          // our own identity was made
+)
+
+// Actors: on whose word it was done. The set is closed.
+const (
+	Backend = "backend"
+	Peer    = "peer"
+	System  = "system"
+)
+
+// Outcomes beyond the exchange's own.
+const OK = "ok"
+
+// Verification is an entry about one verification.
+func Verification(at time.Time, actor, verb string, id uuid.UUID, peer identity.VASPID, outcome, reason string) storage.AuditEntry {
+	return storage.AuditEntry{Time: at, Actor: actor, Verb: verb, Object: id.String(), Peer: peer, Outcome: outcome, Reason: reason}
+}
+
+// Identity is an entry about an identity, ours or a counterparty's; the
+// object is its fingerprint.
+func Identity(at time.Time, verb string, who *identity.Public, outcome string) storage.AuditEntry {
+	return storage.AuditEntry{Time: at, Actor: System, Verb: verb, Object: who.Fingerprint().String(), Peer: who.VASP(), Outcome: outcome}
+}

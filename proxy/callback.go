@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"context"
+
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// deliverCallback tells our backend what became of a verification, until it
+// answers 200 {"result":true} (contract 3.4). The entry says it all, or the
+// row does: its final state was stored before the entry was.
+func (e *Enclave) deliverCallback(ctx context.Context, entry *storage.OutboxEntry) error {
+	body := entry.Body
+	if body == nil {
+		row, err := e.History.Verification(ctx, entry.Originating, entry.UUID)
+		if err != nil {
+			return fail("read verification", Storage, err)
+		}
+		body = resultCallback(row)
+	}
+	if err := e.Backend.Callback(ctx, body); err != nil {
+		return fail("call back", Unavailable, err)
+	}
+	if err := e.History.Apply(ctx, &storage.Change{DropOutbox: []uint64{entry.Seq}}); err != nil {
+		return fail("drop a delivered entry", Storage, err)
+	}
+	if entry.Body == nil {
+		e.metrics.callback.Observe(e.Now().Sub(entry.Created).Seconds())
+	}
+	return nil
+}
+
+// resultCallback is VERIFICATION_RESULT. A verified one carries what the
+// beneficiary's VASP said; any other carries all four parts.
+func resultCallback(row *storage.Verification) []byte {
+	ivms := newText()
+	if row.Result != storage.Verified {
+		ivms.raw("originator", row.IVMS101.Originator)
+	}
+	ivms.raw("beneficiary", row.IVMS101.Beneficiary)
+	if row.Result != storage.Verified {
+		ivms.raw("originatingVASP", row.IVMS101.OriginatingVASP).raw("beneficiaryVASP", row.IVMS101.BeneficiaryVASP)
+	}
+	data := newText().
+		str("verificationUuid", row.UUID.String()).str("verificationResult", row.Result.String()).
+		str("reason", row.Reason).str("message", row.Message).object("ivms101", ivms)
+	return newText().str("callbackType", "VERIFICATION_RESULT").object("data", data).end()
+}
+
+// errorCallback is ERROR_REPORT, for the beneficiary's backend.
+func errorCallback(row *storage.Verification) []byte {
+	data := newText().
+		str("verificationUuid", row.UUID.String()).str("result", row.Result.String()).
+		str("reason", row.Reason).str("message", row.Message)
+	return newText().str("callbackType", "ERROR_REPORT").object("data", data).end()
+}

@@ -1,0 +1,221 @@
+package proxy
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// directory is the last list of VASPs that central gave. It is kept on disk,
+// so that central's absence does not stop the enclave from accepting work.
+type directory struct {
+	mu      sync.RWMutex
+	members map[identity.VASPID]relay.Member
+	list    []relay.Member
+	fetched time.Time
+	asked   time.Time
+}
+
+// How old the kept directory may be: freshness for a reader who wants the
+// health of its peers, and how often a stranger's message may make us ask.
+const (
+	directoryFresh = 5 * time.Second
+	directoryAgain = time.Second
+)
+
+func (d *directory) replace(list []relay.Member, at time.Time) {
+	members := make(map[identity.VASPID]relay.Member, len(list))
+	for _, m := range list {
+		members[m.VASPID] = m
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.members, d.list, d.fetched = members, list, at
+}
+
+func (d *directory) find(id identity.VASPID) (relay.Member, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	m, ok := d.members[id]
+	return m, ok
+}
+
+func (d *directory) snapshot() (list []relay.Member, fetched time.Time) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.list, d.fetched
+}
+
+// mayAsk says whether central has not been asked just now, and notes that it
+// will be.
+func (d *directory) mayAsk(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now.Sub(d.asked) < directoryAgain {
+		return false
+	}
+	d.asked = now
+	return true
+}
+
+func (e *Enclave) loadDirectory(ctx context.Context) error {
+	kept, err := e.History.Directory(ctx)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var d relay.Directory
+	if err := json.Unmarshal(kept, &d); err != nil {
+		return fmt.Errorf("kept directory: %w", err)
+	}
+	e.books.replace(d.VASPs, time.Time{})
+	return nil
+}
+
+// refreshDirectory fetches the directory, compares every pinned identity with
+// it and keeps it on disk. Concurrent callers share one request.
+func (e *Enclave) refreshDirectory(ctx context.Context) error {
+	_, err, _ := e.flight.Do("directory", func() (any, error) {
+		ctx := context.WithoutCancel(ctx)
+		fresh, err := e.Relay.Directory(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.compareAll(ctx, fresh.VASPs); err != nil {
+			return nil, err
+		}
+		return nil, e.keepDirectory(ctx, fresh)
+	})
+	return err
+}
+
+func (e *Enclave) compareAll(ctx context.Context, members []relay.Member) error {
+	for _, m := range members {
+		if _, ok := e.pins.find(m.VASPID); !ok {
+			continue
+		}
+		chain, err := parseChain(m)
+		if err != nil {
+			continue // no identity now is no word against the pinned one
+		}
+		if err := e.compare(ctx, m.VASPID, chain); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepDirectory writes the directory only when more than its health and times
+// of registration changed: it is fetched often and rarely changes.
+func (e *Enclave) keepDirectory(ctx context.Context, fresh *relay.Directory) error {
+	now := e.Now()
+	kept, _ := e.books.snapshot()
+	e.books.replace(fresh.VASPs, now)
+	e.metrics.directory.Set(float64(now.UnixMilli()) / 1000)
+	if sameMembers(kept, fresh.VASPs) {
+		return nil
+	}
+	b, err := json.Marshal(fresh)
+	if err != nil {
+		return err
+	}
+	return e.History.Apply(ctx, &storage.Change{Directory: b})
+}
+
+func sameMembers(a, b []relay.Member) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		x, y := a[i], b[i]
+		x.Health, y.Health = "", ""
+		x.UpdatedAt, y.UpdatedAt = "", ""
+		p, _ := json.Marshal(x)
+		q, _ := json.Marshal(y)
+		if string(p) != string(q) {
+			return false
+		}
+	}
+	return true
+}
+
+// members is the directory as central gave it, asked for again when it is not
+// fresh; central's absence leaves the kept one.
+func (e *Enclave) members(ctx context.Context) []relay.Member {
+	list, fetched := e.books.snapshot()
+	if e.Now().Sub(fetched) < directoryFresh {
+		return list
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := e.refreshDirectory(ctx); err != nil {
+		e.Logger.Warn("central gave no directory; the kept one serves", "err", err)
+	}
+	list, _ = e.books.snapshot()
+	return list
+}
+
+// member finds one VASP, asking central when it is not in the kept directory.
+func (e *Enclave) member(ctx context.Context, id identity.VASPID) (relay.Member, error) {
+	const op = "find the counterparty"
+	m, ok := e.books.find(id)
+	if !ok && e.books.mayAsk(e.Now()) {
+		if err := e.refreshDirectory(ctx); err != nil {
+			e.Logger.Warn("central gave no directory; the kept one serves", "err", err)
+		}
+		m, ok = e.books.find(id)
+	}
+	if !ok {
+		if list, _ := e.books.snapshot(); list == nil {
+			return m, &Error{Op: op, Kind: Unavailable, Code: "DIRECTORY-UNAVAILABLE",
+				Message: "The list of VASPs was never fetched: central is out of reach; try again."}
+		}
+		return m, &Error{Op: op, Kind: Invalid, Code: "ALLIANCE-NOT-FOUND", Message: "Alliance is not found in given vendor"}
+	}
+	return m, nil
+}
+
+// identityOf is the chain of identity statements that central shows for a
+// VASP; a stranger's may be newer than the kept directory.
+func (e *Enclave) identityOf(ctx context.Context, id identity.VASPID) (*identity.Chain, error) {
+	m, err := e.member(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if m.Identity == "" && e.books.mayAsk(e.Now()) {
+		if err := e.refreshDirectory(ctx); err != nil {
+			return nil, err
+		}
+		m, _ = e.books.find(id)
+	}
+	if m.Identity == "" {
+		return nil, &Error{Op: "find the counterparty's identity", Kind: Unavailable,
+			Message: "The counterparty has not registered an enclave yet."}
+	}
+	return parseChain(m)
+}
+
+func parseChain(m relay.Member) (*identity.Chain, error) {
+	b, err := base64.StdEncoding.DecodeString(m.Identity)
+	if err != nil {
+		return nil, fmt.Errorf("identity of VASP %s is not base64", m.VASPID)
+	}
+	chain, err := identity.ParseChain(b)
+	if err != nil {
+		return nil, fmt.Errorf("identity of VASP %s: %w", m.VASPID, err)
+	}
+	if chain.Current().VASP() != m.VASPID {
+		return nil, fmt.Errorf("identity of VASP %s speaks of another VASP", m.VASPID)
+	}
+	return chain, nil
+}

@@ -1,0 +1,213 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
+	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
+)
+
+// question is one sealed request to a counterparty.
+type question struct {
+	to      identity.VASPID
+	kind    envelope.MessageType
+	want    envelope.MessageType // of the answer
+	id      uuid.UUID
+	keyType identity.KeyType
+	payload []byte
+	life    time.Duration
+}
+
+// errNewKey is the recipient's word that our envelope was sealed to a key it
+// has no more: drop the cached key, seal again once.
+var errNewKey = errors.New("the recipient asks for its new key to be used")
+
+// ask seals a question to the counterparty, sends it through central, and
+// opens the answer. It is the outbound half of every exchange.
+func (e *Enclave) ask(ctx context.Context, q question) (answer []byte, err error) {
+	defer e.observe("outbound", q.kind, e.Now(), &err)
+	pinned, err := e.pinned(ctx, q.to)
+	if err != nil {
+		return nil, err
+	}
+	answer, err = e.askOnce(ctx, q, pinned)
+	if errors.Is(err, errNewKey) {
+		if err := e.peers.Drop(ctx, q.ref()); err != nil {
+			return nil, fail("drop a cached key", Internal, err)
+		}
+		answer, err = e.askOnce(ctx, q, pinned)
+	}
+	return answer, err
+}
+
+func (q question) ref() keyring.Ref { return keyring.Ref{VASP: q.to, Type: q.keyType} }
+
+func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Public) ([]byte, error) {
+	const op = "ask the counterparty"
+	key, err := e.peers.Key(ctx, q.ref(), pinned)
+	if err != nil {
+		return nil, fail(op, Unavailable, err)
+	}
+	replyBundle, err := e.Own.PerVASP(ctx)
+	if err != nil {
+		return nil, fail(op, Storage, err)
+	}
+	h := addressTo(e.header(q.kind, envelope.ToBeneficiary, q.to, q.id, q.life), key.Bundle)
+	sealed, err := envelope.Seal(e.Signer, key.Public, h, envelope.Body{
+		Sequence: e.sequence.next(q.to, h.Created), ReplyBundle: replyBundle, Payload: q.payload,
+	})
+	if err != nil {
+		return nil, fail(op, Internal, err)
+	}
+	reply, err := e.deliverEnvelope(ctx, q.to, sealed)
+	if err != nil {
+		return nil, err
+	}
+	authentic, err := e.authenticateReply(reply, sealed, q, pinned)
+	if err != nil {
+		return nil, err
+	}
+	private, err := e.Own.Private(authentic.Header.Key)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "key", err)
+	}
+	body, err := authentic.Open(private)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "open", err)
+	}
+	return body.Payload, nil
+}
+
+// deliverEnvelope hands one envelope to central; what central says of itself
+// is never final.
+func (e *Enclave) deliverEnvelope(ctx context.Context, to identity.VASPID, sealed []byte) ([]byte, error) {
+	const op = "deliver through central"
+	reply, err := e.Relay.Deliver(ctx, to, sealed)
+	if err == nil {
+		return reply, nil
+	}
+	var refused *relay.Error
+	switch {
+	case errors.As(err, &refused) && refused.Code == relay.CodeNotRegistered:
+		e.registerSoon()
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &refused) && refused.Code == relay.CodeTimeout:
+		return nil, &Error{Op: op, Kind: Timeout, Message: "The counterparty did not answer in time.", Err: err}
+	}
+	return nil, &Error{Op: op, Kind: Unavailable, Message: "The counterparty cannot be reached through central now; try again.", Err: err}
+}
+
+// authenticateReply checks that a reply is the recipient's own word on
+// exactly the envelope we sent (attacks K3, K4).
+func (e *Enclave) authenticateReply(reply, sealed []byte, q question, pinned *identity.Public) (*envelope.Authentic, error) {
+	const op = "authenticate the answer"
+	parsed, err := envelope.Parse(reply)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "format", err)
+	}
+	h := &parsed.Header
+	reason := e.checkHeader(h)
+	switch {
+	case reason != "":
+	case h.Sender != q.to:
+		reason = "sender"
+	case h.InReplyTo != envelope.Hash(sealed):
+		reason = "in-reply-to"
+	case h.Verification != [16]byte(q.id):
+		reason = "verification"
+	case h.Direction != envelope.ToOriginator:
+		reason = "direction"
+	case h.Type != q.want && h.Type != envelope.Refusal:
+		reason = "type"
+	}
+	if reason != "" {
+		return nil, e.metrics.refuse(op, reason, fmt.Errorf("answer header: %s", reason))
+	}
+	authentic, err := parsed.Authenticate(pinned)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "signature", err)
+	}
+	if h.Type == envelope.Refusal {
+		return nil, e.readRefusal(authentic)
+	}
+	return authentic, nil
+}
+
+// Refusal codes: what a recipient signs when it gives no answer. They say
+// nothing about a person or a key.
+const (
+	refusalNewKey   = "NEW-KEY-NEEDED"       // drop the cached key, seal again once
+	refusalBusy     = "BUSY"                 // try again later; nothing was done
+	refusalRejected = "ENVELOPE-REJECTED"    // any cryptographic or header reason
+	refusalKeyType  = "INVALID-KEY-TYPE"     // the asked key type is not served
+	refusalMessage  = "UNKNOWN-MESSAGE-TYPE" // this enclave does not know the message
+)
+
+func (e *Enclave) readRefusal(a *envelope.Authentic) error {
+	const op = "read the refusal"
+	body, err := a.Clear()
+	if err != nil {
+		return e.metrics.refuse(op, "open", err)
+	}
+	switch code := string(body.Payload); code {
+	case refusalNewKey:
+		return &Error{Op: op, Kind: Unavailable, Err: errNewKey}
+	case refusalKeyType:
+		return &Error{Op: op, Kind: Invalid, Code: "INVALID-KEY-TYPE", Message: "`keyType` is invalid value."}
+	case refusalBusy:
+		return &Error{Op: op, Kind: Unavailable, Message: "The counterparty is busy; try again."}
+	default:
+		return &Error{Op: op, Kind: Refused, Err: errors.New("the counterparty refused the envelope")}
+	}
+}
+
+// RequestKey asks a counterparty for its key through central: signed, not
+// sealed, for there is no key to seal to yet. It is what keyring.Peers calls
+// when its cache has no answer.
+func (e *Enclave) RequestKey(ctx context.Context, ref keyring.Ref, nonce [32]byte) (bundle []byte, err error) {
+	const op = "request a key"
+	q := question{to: ref.VASP, kind: envelope.KeyRequest, want: envelope.KeyAnswer, id: uuid.New(), keyType: ref.Type}
+	defer e.observe("outbound", q.kind, e.Now(), &err)
+	pinned, err := e.pinned(ctx, ref.VASP)
+	if err != nil {
+		return nil, err
+	}
+	h := e.header(q.kind, envelope.ToBeneficiary, q.to, q.id, requestLife)
+	h.RecipientIdentity = pinned.Fingerprint()
+	h.KeyType, h.Scope = ref.Type, ref.Scope
+	sealed, err := envelope.Seal(e.Signer, nil, h, envelope.Body{Sequence: e.sequence.next(q.to, h.Created), Payload: nonce[:]})
+	if err != nil {
+		return nil, fail(op, Internal, err)
+	}
+	reply, err := e.deliverEnvelope(ctx, q.to, sealed)
+	if err != nil {
+		return nil, err
+	}
+	authentic, err := e.authenticateReply(reply, sealed, q, pinned)
+	if err != nil {
+		return nil, err
+	}
+	body, err := authentic.Clear()
+	if err != nil {
+		return nil, e.metrics.refuse(op, "open", err)
+	}
+	return body.Payload, nil
+}
+
+// observe counts one exchange, times it and leaves its one log line.
+func (e *Enclave) observe(direction string, kind envelope.MessageType, start time.Time, err *error) {
+	took := e.Now().Sub(start)
+	e.metrics.exchanges.WithLabelValues(direction, kind.String(), outcome(*err)).Inc()
+	e.metrics.seconds.WithLabelValues(direction, kind.String()).Observe(took.Seconds())
+	if *err != nil {
+		e.Logger.Warn("exchange failed", "direction", direction, "message", kind.String(), "outcome", outcome(*err), "took", took, "err", *err)
+		return
+	}
+	e.Logger.Debug("exchange done", "direction", direction, "message", kind.String(), "outcome", "ok", "took", took)
+}

@@ -1,0 +1,504 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
+	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
+	"github.com/vasp-enclave/vasp-enclave/proxy/ivms101"
+	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// ServeMessage answers POST /relay/v1/messages: an envelope from a
+// counterparty, relayed by central. The request's own signature was checked
+// by the relay verifier in front; here central is trusted with nothing.
+func (e *Enclave) ServeMessage(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, envelope.MaxEnvelope))
+	if err != nil {
+		http.Error(w, "envelope cannot be read or is too large", http.StatusRequestEntityTooLarge)
+		return
+	}
+	asked, err := envelope.Parse(body)
+	if err != nil {
+		_ = e.metrics.refuse("read envelope", "format", err)
+		http.Error(w, "not an envelope", http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), inboundTimeout)
+	defer cancel()
+	reply, err := e.answer(ctx, asked)
+	if err != nil {
+		reply, err = e.refusal(asked, err)
+	}
+	if err != nil {
+		e.Logger.Error("sign a refusal", "err", err)
+		http.Error(w, "no answer", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = w.Write(reply)
+}
+
+// answer authenticates an envelope, and answers what it asks. It is the
+// inbound half of every exchange.
+func (e *Enclave) answer(ctx context.Context, asked *envelope.Envelope) (reply []byte, err error) {
+	const op = "answer the counterparty"
+	h := &asked.Header
+	defer e.observe("inbound", h.Type, e.Now(), &err)
+	if reason := e.checkHeader(h); reason != "" {
+		return nil, e.metrics.refuse(op, reason, errors.New("header: "+reason))
+	}
+	if h.Direction != envelope.ToBeneficiary {
+		return nil, e.metrics.refuse(op, "direction", errors.New("header: direction"))
+	}
+	pinned, err := e.pinned(ctx, h.Sender)
+	if err != nil {
+		if kindOf(err) == Untrusted {
+			return nil, e.metrics.refuse(op, "pin", err)
+		}
+		return nil, err
+	}
+	a, err := asked.Authenticate(pinned)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "signature", err)
+	}
+	if h.KeyType != identity.PerVASP {
+		return nil, &Error{Op: op, Kind: Invalid, Code: refusalKeyType}
+	}
+	switch h.Type {
+	case envelope.KeyRequest:
+		return e.answerKey(ctx, a)
+	case envelope.AccountRequest:
+		return e.answerAccount(ctx, a, pinned)
+	case envelope.VerificationRequest:
+		return e.answerVerification(ctx, a, pinned)
+	case envelope.ErrorReport:
+		return e.answerError(ctx, a, pinned)
+	default:
+		return nil, &Error{Op: op, Kind: Invalid, Code: refusalMessage}
+	}
+}
+
+// refusal signs why there is no answer, in the fewest words: one for every
+// cryptographic reason (attack O4).
+func (e *Enclave) refusal(asked *envelope.Envelope, why error) ([]byte, error) {
+	code := refusalRejected
+	var problem *Error
+	switch {
+	case errors.Is(why, keyring.ErrUnknownKey):
+		code = refusalNewKey
+	case !errors.As(why, &problem):
+	case problem.Code == refusalKeyType || problem.Code == refusalMessage:
+		code = problem.Code
+	case problem.Kind == Unavailable, problem.Kind == Timeout, problem.Kind == Storage, problem.Kind == Internal:
+		code = refusalBusy
+	}
+	h := e.replyHeader(envelope.Refusal, &asked.Header, asked.Hash())
+	return envelope.Seal(e.Signer, nil, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: []byte(code)})
+}
+
+// replyHeader starts the header of a reply to an envelope.
+func (e *Enclave) replyHeader(t envelope.MessageType, asked *envelope.Header, hash [32]byte) envelope.Header {
+	h := e.header(t, envelope.ToOriginator, asked.Sender, asked.Verification, answerLife)
+	h.RecipientIdentity = asked.SenderIdentity
+	h.KeyType, h.Scope, h.Epoch = asked.KeyType, asked.Scope, asked.Epoch
+	h.InReplyTo = hash
+	return h
+}
+
+// reply seals an answer to the reply key that came with the question. The key
+// is used only when the sender's pinned identity signed it (attack K2).
+func (e *Enclave) reply(ctx context.Context, a *envelope.Authentic, t envelope.MessageType, replyBundle, payload []byte, pinned *identity.Public) ([]byte, error) {
+	const op = "seal the answer"
+	key, err := e.peers.Adopt(ctx, keyring.Ref{VASP: a.Header.Sender, Type: a.Header.KeyType}, replyBundle, pinned)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "reply-key", err)
+	}
+	h := addressTo(e.replyHeader(t, &a.Header, a.Hash()), key.Bundle)
+	sealed, err := envelope.Seal(e.Signer, key.Public, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: payload})
+	if err != nil {
+		return nil, fail(op, Internal, err)
+	}
+	return sealed, nil
+}
+
+// openSealed opens a sealed envelope with our key that its header names. A
+// key we no longer have is the sender's to replace, not an offence.
+func (e *Enclave) openSealed(a *envelope.Authentic) (*envelope.Body, error) {
+	const op = "open the envelope"
+	private, err := e.Own.Private(a.Header.Key)
+	if err != nil {
+		e.metrics.refused.WithLabelValues("key").Inc()
+		return nil, &Error{Op: op, Kind: Refused, Err: err}
+	}
+	body, err := a.Open(private)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "open", err)
+	}
+	return body, nil
+}
+
+// answerKey gives our current key, signed. The nonce is echoed by the
+// envelope's own binding: the answer names the hash of the question.
+func (e *Enclave) answerKey(ctx context.Context, a *envelope.Authentic) ([]byte, error) {
+	const op = "answer a key request"
+	if _, err := a.Clear(); err != nil {
+		return nil, e.metrics.refuse(op, "open", err)
+	}
+	bundle, err := e.Own.PerVASP(ctx)
+	if err != nil {
+		return nil, fail(op, Storage, err)
+	}
+	h := e.replyHeader(envelope.KeyAnswer, &a.Header, a.Hash())
+	reply, err := envelope.Seal(e.Signer, nil, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: bundle})
+	if err != nil {
+		return nil, fail(op, Internal, err)
+	}
+	return reply, nil
+}
+
+// answerAccount asks our backend whether an account is its customer's.
+func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
+	const op = "answer an account check"
+	body, err := e.openSealed(a)
+	if err != nil {
+		return nil, err
+	}
+	id, from := uuid.UUID(a.Header.Verification), a.Header.Sender
+	answered := e.askAccount(ctx, from, body.Payload)
+	if answered == nil {
+		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("our backend cannot be reached")}
+	}
+	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenAccount, id, from, answered.Result, answered.Reason)
+	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
+		return nil, fail(op, Storage, err)
+	}
+	return e.reply(ctx, a, envelope.AccountAnswer, body.ReplyBundle, accountText(answered), pinned)
+}
+
+// askAccount is our backend's word on an account, or UNDEFINED-ERROR when the
+// question or the answer is beyond use; nil when the backend was not reached
+// and so was not asked.
+func (e *Enclave) askAccount(ctx context.Context, from identity.VASPID, payload []byte) *accountAnswer {
+	undefined := &accountAnswer{Result: "DENIED", Reason: "UNDEFINED-ERROR", VerifiedAt: timestamp(e.Now())}
+	p, err := decode[accountPayload](payload)
+	if err == nil {
+		_, err = ivms101.ParsePayload(payload)
+	}
+	if err != nil {
+		e.Logger.Warn("a counterparty's account check is not well formed", "vasp", from, "err", err)
+		return undefined
+	}
+	answered, err := e.Backend.VerifyAccount(ctx, verifyAccountBody(from, p))
+	switch {
+	case err == nil:
+		return &accountAnswer{Result: answered.Result, Reason: answered.Reason, Message: answered.Message, VerifiedAt: answered.VerifiedAt}
+	case notAsked(err):
+		return nil
+	default:
+		e.Logger.Warn("our backend gave no answer to an account check", "err", err)
+		return undefined
+	}
+}
+
+func accountText(a *accountAnswer) []byte {
+	t := newText().str("accountVerificationResult", a.Result)
+	if a.Reason != "" {
+		t.str("reason", a.Reason)
+	}
+	if a.Message != "" {
+		t.str("message", a.Message)
+	}
+	return t.str("verifiedAt", a.VerifiedAt).end()
+}
+
+// notAsked says that our backend certainly did not get the question, so that
+// asking again is safe.
+func notAsked(err error) bool {
+	var v *vasp.Error
+	return errors.As(err, &v) && v.Problem == vasp.Unreachable
+}
+
+// answerVerification answers a user verification: once per originating VASP
+// and id, however often it is asked (attack K4).
+func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
+	const op = "answer a verification"
+	key := verificationKey{a.Header.Sender, a.Header.Verification}
+	unlock, err := e.inflight.lock(ctx, key)
+	if err != nil {
+		return nil, fail(op, Unavailable, err)
+	}
+	defer unlock()
+	seen, err := e.History.Receipt(ctx, key.originating, key.id)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return nil, fail(op, Storage, err)
+	}
+	if seen != nil && seen.EnvelopeHash == a.Hash() {
+		return e.repeat(ctx, a, seen.ReplyBundle, pinned)
+	}
+	body, err := e.openSealed(a)
+	if err != nil {
+		return nil, err
+	}
+	if seen != nil {
+		if seen.PayloadMAC != e.History.PlaintextMAC(body.Payload) {
+			return nil, e.conflict(ctx, key)
+		}
+		return e.repeat(ctx, a, body.ReplyBundle, pinned)
+	}
+	// Before the backend is asked: a question whose answer cannot be sealed
+	// is not worth a customer's data.
+	if _, err := e.peers.Adopt(ctx, keyring.Ref{VASP: key.originating, Type: a.Header.KeyType}, body.ReplyBundle, pinned); err != nil {
+		return nil, e.metrics.refuse(op, "reply-key", err)
+	}
+	answered, err := e.verifyUser(ctx, key, a, body)
+	if err != nil {
+		return nil, err
+	}
+	return e.reply(ctx, a, envelope.VerificationAnswer, body.ReplyBundle, answered, pinned)
+}
+
+// repeat answers a request that was answered before, from the history.
+func (e *Enclave) repeat(ctx context.Context, a *envelope.Authentic, replyBundle []byte, pinned *identity.Public) ([]byte, error) {
+	row, err := e.History.Verification(ctx, a.Header.Sender, a.Header.Verification)
+	if err != nil {
+		return nil, fail("read the stored answer", Storage, err)
+	}
+	return e.reply(ctx, a, envelope.VerificationAnswer, replyBundle, row.Answer, pinned)
+}
+
+// conflict refuses an id that comes again with another content: a fault of
+// the sender's or an attack, and worth an alarm.
+func (e *Enclave) conflict(ctx context.Context, key verificationKey) error {
+	const op = "compare with the first request"
+	e.metrics.conflicts.Inc()
+	e.Logger.Error("a verification id came again with another content", "vasp", key.originating, "verification", key.id)
+	entry := audit.Verification(e.Now(), audit.Peer, audit.Conflict, key.id, key.originating, "refused", "")
+	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
+		return fail(op, Storage, err)
+	}
+	return e.metrics.refuse(op, "conflict", errors.New("another content under the same id"))
+}
+
+// verifyUser asks our backend, and stores row, receipt and audit entry before
+// anybody hears the answer. It returns the answer's text.
+func (e *Enclave) verifyUser(ctx context.Context, key verificationKey, a *envelope.Authentic, body *envelope.Body) ([]byte, error) {
+	const op = "verify user"
+	now := e.Now()
+	row := &storage.Verification{
+		UUID: key.id, Originating: key.originating, Beneficiary: e.Self, Received: true,
+		KeyType: a.Header.KeyType, CreatedAt: now,
+	}
+	if err := e.consult(ctx, row, body.Payload); err != nil {
+		return nil, err
+	}
+	row.VerifiedAt = e.Now()
+	change := &storage.Change{
+		Verification: row,
+		Receipt: &storage.Receipt{
+			Originating: key.originating, UUID: key.id, EnvelopeHash: a.Hash(),
+			PayloadMAC: e.History.PlaintextMAC(body.Payload), ReplyBundle: body.ReplyBundle, Expires: now.Add(receiptLife),
+		},
+		Audit: []storage.AuditEntry{audit.Verification(row.VerifiedAt, audit.Peer, audit.Open, key.id, key.originating, row.Result.String(), row.Reason)},
+	}
+	// What our backend said is written down even when the sender has hung up:
+	// it will ask again, and the backend must not be asked twice.
+	keep := context.WithoutCancel(ctx)
+	if err := e.store(keep, change); err != nil {
+		return nil, fail(op, Storage, err)
+	}
+	e.metrics.results.WithLabelValues("received", row.Result.String()).Inc()
+	return row.Answer, nil
+}
+
+// store writes an inbound row. In a transfer to ourselves the row is there
+// already, from the outbound side, and gets its second role.
+func (e *Enclave) store(ctx context.Context, c *storage.Change) error {
+	for {
+		row := c.Verification
+		if row.Originating == e.Self {
+			ours, err := e.History.Verification(ctx, row.Originating, row.UUID)
+			if err != nil {
+				return err
+			}
+			ours.Received, ours.Answer = true, row.Answer
+			c.Verification = ours
+		}
+		err := e.History.Apply(ctx, c)
+		if row.Originating != e.Self || !errors.Is(err, storage.ErrConflict) {
+			return err
+		}
+	}
+}
+
+// consult fills in the row what the counterparty sent and what our backend
+// says of it. An error means that the backend was not asked.
+func (e *Enclave) consult(ctx context.Context, row *storage.Verification, payload []byte) error {
+	p, parts, err := readRequest(payload)
+	if err != nil {
+		e.Logger.Warn("a counterparty's verification is not well formed", "vasp", row.Originating, "verification", row.UUID, "err", err)
+		e.settle(row, &vasp.UserAnswer{Result: "ERROR", Reason: "UNDEFINED-ERROR", Message: "The request is not well formed."}, nil)
+		return nil
+	}
+	row.Asset, row.RequiredBeneficiaryInfo, row.PayloadVersion = p.Asset, p.RequiredBeneficiaryInfo, p.Version
+	row.OriginatorAccount, row.BeneficiaryAccount = parts.Originator.Account(), parts.Beneficiary.Account()
+	row.IVMS101 = storage.Parts{
+		Originator: parts.Originator.Raw, OriginatingVASP: parts.OriginatingVASP,
+		Beneficiary: parts.Beneficiary.Raw, BeneficiaryVASP: e.VASPIVMS101,
+	}
+	if row.IVMS101.OriginatingVASP == nil {
+		row.IVMS101.OriginatingVASP, row.OriginatingVASPSource = e.directoryWord(row.Originating)
+	}
+	if row.OriginatingVASPSource != "" {
+		p.IVMS101 = withMember(p.IVMS101, "originatingVASP", row.IVMS101.OriginatingVASP)
+	}
+	said, err := e.Backend.VerifyUser(ctx, verifyUserBody(row.UUID, row.Originating, p))
+	if err != nil {
+		if notAsked(err) {
+			return &Error{Op: "ask our backend", Kind: Unavailable, Err: err}
+		}
+		e.Logger.Warn("our backend gave no answer to a verification", "verification", row.UUID, "err", err)
+		said = withoutAnswer(err)
+	}
+	e.settle(row, said, p)
+	return nil
+}
+
+func readRequest(payload []byte) (*requestPayload, *ivms101.Payload, error) {
+	p, err := decode[requestPayload](payload)
+	if err != nil {
+		return nil, nil, err
+	}
+	parts, err := ivms101.ParsePayload(payload)
+	return p, parts, err
+}
+
+// withoutAnswer is what a counterparty hears when our backend was asked and
+// gave no usable answer (contract 3.0: an overrun is REQUEST-TIMEOUT).
+func withoutAnswer(err error) *vasp.UserAnswer {
+	var v *vasp.Error
+	if errors.As(err, &v) && v.Problem == vasp.Timeout {
+		return &vasp.UserAnswer{Result: "ERROR", Reason: "REQUEST-TIMEOUT", Message: "Request timeout."}
+	}
+	return &vasp.UserAnswer{Result: "ERROR", Reason: "UNDEFINED-ERROR", Message: "The beneficiary VASP's backend gave no usable answer."}
+}
+
+// settle writes our backend's answer into the row, less what was not asked
+// for, and the text that the counterparty gets.
+func (e *Enclave) settle(row *storage.Verification, said *vasp.UserAnswer, p *requestPayload) {
+	result, err := storage.ParseResult(said.Result)
+	if err != nil {
+		result = storage.Error
+	}
+	row.Result, row.Reason, row.Message = result, said.Reason, said.Message
+	shared := said.Beneficiary
+	if shared != nil && p != nil {
+		shared = e.strip(row, shared, p.RequiredBeneficiaryInfo)
+	}
+	if shared != nil {
+		row.IVMS101.Beneficiary = shared
+	}
+	var ivms []byte
+	if shared != nil || e.VASPIVMS101 != nil {
+		ivms = newText().raw("beneficiary", shared).raw("beneficiaryVASP", e.VASPIVMS101).end()
+	}
+	version := row.PayloadVersion
+	if said.Version != "" {
+		version = said.Version
+	}
+	row.Answer = newText().
+		str("result", result.String()).str("reason", said.Reason).str("message", said.Message).
+		str("version", version).str("verifiedAt", timestamp(e.Now())).raw("ivms101", ivms).
+		end()
+}
+
+// strip takes away what was not asked for: a backend that says too much does
+// not make us leak (contract 3.2). What cannot be stripped is not sent at all.
+func (e *Enclave) strip(row *storage.Verification, beneficiary []byte, required string) []byte {
+	codes, err := ivms101.ParseRequired(required)
+	if err == nil {
+		var removed []string
+		beneficiary, removed, err = ivms101.Strip(beneficiary, codes)
+		if len(removed) > 0 {
+			e.Logger.Warn("our backend returned more than was asked for; it was taken away", "verification", row.UUID, "fields", removed)
+		}
+	}
+	if err != nil {
+		e.Logger.Warn("our backend's answer cannot be read; its beneficiary is not passed on", "verification", row.UUID, "err", err)
+		return nil
+	}
+	return beneficiary
+}
+
+// answerError takes a counterparty's word that a verification has failed.
+func (e *Enclave) answerError(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
+	const op = "answer an error report"
+	key := verificationKey{a.Header.Sender, a.Header.Verification}
+	unlock, err := e.inflight.lock(ctx, key)
+	if err != nil {
+		return nil, fail(op, Unavailable, err)
+	}
+	defer unlock()
+	body, err := e.openSealed(a)
+	if err != nil {
+		return nil, err
+	}
+	p, err := decode[errorPayload](body.Payload)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "payload", err)
+	}
+	if err := e.recordError(ctx, key, p); err != nil {
+		return nil, err
+	}
+	return e.reply(ctx, a, envelope.ErrorReportAnswer, body.ReplyBundle, []byte(`{"result":true}`), pinned)
+}
+
+// recordError stores the reported state and, once per change, the callback
+// that tells our backend. A report about a verification that never came
+// changes nothing.
+func (e *Enclave) recordError(ctx context.Context, key verificationKey, p *errorPayload) error {
+	const op = "record an error report"
+	row, err := e.History.Verification(ctx, key.originating, key.id)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !row.Received {
+		return nil
+	}
+	if err != nil {
+		return fail(op, Storage, err)
+	}
+	result, err := storage.ParseResult(p.Result)
+	if err != nil || result == storage.Wait {
+		result = storage.Error
+	}
+	if row.Result == result && row.Reason == p.Reason {
+		return nil
+	}
+	row.Result, row.Reason, row.Message = result, p.Reason, p.Message
+	change := &storage.Change{
+		Verification: row,
+		Audit:        []storage.AuditEntry{audit.Verification(e.Now(), audit.Peer, audit.OpenError, key.id, key.originating, row.Result.String(), row.Reason)},
+	}
+	if e.Callbacks {
+		change.Outbox = []*storage.OutboxEntry{{
+			Kind: storage.ToBackend, Originating: key.originating, UUID: key.id, Created: e.Now(),
+			Body: errorCallback(row),
+		}}
+	}
+	if err := e.History.Apply(ctx, change); err != nil {
+		return fail(op, Storage, err)
+	}
+	e.outbox.add(change.Outbox...)
+	return nil
+}
+
+// inboundTimeout bounds the work on one relayed message: our backend's 5 s
+// and the rest of the way.
+const inboundTimeout = 8 * time.Second

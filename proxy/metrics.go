@@ -1,0 +1,93 @@
+package proxy
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
+	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
+)
+
+// metrics are what an SRE sees of the exchange. Label values come from closed
+// sets; no VASP id, address or text is ever a label (attack L1).
+type metrics struct {
+	exchanges *prometheus.CounterVec   // by direction, message, outcome
+	seconds   *prometheus.HistogramVec // by direction, message
+	results   *prometheus.CounterVec   // final results by direction, result
+	refused   *prometheus.CounterVec   // by reason
+	outbox    *prometheus.GaugeVec     // waiting entries by destination
+	attempts  *prometheus.CounterVec   // by destination, outcome
+	callback  prometheus.Histogram     // from acceptance to the callback's 200
+	pins      *prometheus.CounterVec   // pin events by event
+	directory prometheus.Gauge         // when the kept directory was fetched
+	lease     prometheus.Gauge         // 1 while registered with central
+	peerKeys  *prometheus.CounterVec   // by event
+	conflicts prometheus.Counter
+	late      prometheus.Counter
+}
+
+var secondsBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 120, 600}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		reg.MustRegister(c)
+		return c
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	m := &metrics{
+		exchanges: counter("enclave_exchanges_total", "Messages exchanged with counterparties.", "direction", "message", "outcome"),
+		results:   counter("enclave_verifications_total", "Verifications that reached a final result.", "direction", "result"),
+		refused:   counter("enclave_refused_total", "Envelopes refused, by the inner reason; outside there is one.", "reason"),
+		attempts:  counter("enclave_outbox_attempts_total", "Deliveries tried.", "destination", "outcome"),
+		pins:      counter("enclave_peer_pin_events_total", "Identities believed, followed or put on hold.", "event"),
+		peerKeys:  counter("enclave_peer_key_lookups_total", "Lookups of counterparties' keys, by what happened.", "event"),
+		conflicts: counterOne(reg, "enclave_verification_conflicts_total", "Verification ids that came again with another content."),
+		late:      counterOne(reg, "enclave_late_answers_total", "Answers that came after the final state."),
+		directory: gauge("enclave_directory_fetched_timestamp_seconds", "When the kept directory was last fetched from central."),
+		lease:     gauge("enclave_central_registered", "1 while central holds a lease for this enclave."),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "enclave_exchange_duration_seconds",
+			Help: "Time of one exchange with a counterparty.", Buckets: secondsBuckets}, []string{"direction", "message"}),
+		callback: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "enclave_verification_duration_seconds",
+			Help: "Time from the backend's request to the 200 of its callback.", Buckets: secondsBuckets}),
+		outbox: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "enclave_outbox_entries", Help: "Deliveries waiting."}, []string{"destination"}),
+	}
+	reg.MustRegister(m.seconds, m.callback, m.outbox)
+	for _, event := range keyring.Events() {
+		m.peerKeys.WithLabelValues(string(event))
+	}
+	return m
+}
+
+func counterOne(reg prometheus.Registerer, name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	reg.MustRegister(c)
+	return c
+}
+
+// refuse counts a refusal under its own reason and gives it back as the one
+// outward error (attack O4).
+func (m *metrics) refuse(op, reason string, err error) error {
+	var sealed *envelope.RefusedError
+	var bundle *keyring.RefusedError
+	switch {
+	case errors.As(err, &sealed):
+		reason = string(sealed.Reason)
+	case errors.As(err, &bundle):
+		reason = string(bundle.Reason)
+	}
+	m.refused.WithLabelValues(reason).Inc()
+	return &Error{Op: op, Kind: Refused, Err: err}
+}
+
+func outcome(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return kindOf(err).Outcome()
+}

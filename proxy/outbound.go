@@ -1,0 +1,309 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
+	"github.com/vasp-enclave/vasp-enclave/proxy/ivms101"
+	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// syncTimeout bounds what our backend waits for in a synchronous call, and
+// asyncTimeout one attempt of an asynchronous one: the counterparty's backend
+// has 5 s for a user verification, the hops get the rest.
+const (
+	syncTimeout  = 5 * time.Second
+	asyncTimeout = 10 * time.Second
+)
+
+// Accept takes a user verification from our backend: from the moment it
+// returns nil, the verification will reach a final state and its callback,
+// whatever dies in between (contract 2.4).
+func (e *Enclave) Accept(ctx context.Context, r *verificationRequest) (*storage.Verification, error) {
+	const op = "accept verification"
+	if err := e.mayVerify(ctx, r.beneficiary); err != nil {
+		return nil, err
+	}
+	now := e.Now()
+	row := &storage.Verification{
+		UUID: uuid.New(), Originating: e.Self, Beneficiary: r.beneficiary, Sent: true, Result: storage.Wait,
+		KeyType: r.keyType, Asset: r.asset, RequiredBeneficiaryInfo: r.required, PayloadVersion: r.payload.Version,
+		OriginatorAccount: r.payload.Originator.Account(), BeneficiaryAccount: r.payload.Beneficiary.Account(),
+		IVMS101: storage.Parts{
+			Originator: r.payload.Originator.Raw, OriginatingVASP: r.payload.OriginatingVASP,
+			Beneficiary: r.payload.Beneficiary.Raw, BeneficiaryVASP: r.payload.BeneficiaryVASP,
+		},
+		CreatedAt: now, Deadline: now.Add(e.Timeout),
+	}
+	if row.IVMS101.OriginatingVASP == nil {
+		row.IVMS101.OriginatingVASP = e.VASPIVMS101
+	}
+	entry := &storage.OutboxEntry{
+		Kind: storage.ToPeerVerification, Originating: e.Self, UUID: row.UUID, Counterparty: row.Beneficiary,
+		Body: e.requestText(r), Created: now, Deadline: row.Deadline,
+	}
+	err := e.History.Apply(ctx, &storage.Change{
+		Verification: row,
+		Outbox:       []*storage.OutboxEntry{entry},
+		Audit:        []storage.AuditEntry{audit.Verification(now, audit.Backend, audit.Accept, row.UUID, r.beneficiary, audit.OK, "")},
+	})
+	if err != nil {
+		return nil, fail(op, Storage, err)
+	}
+	e.outbox.add(entry)
+	return row, nil
+}
+
+// requestText is the payload that travels to the beneficiary, as long as it
+// takes: what was accepted is what is delivered.
+func (e *Enclave) requestText(r *verificationRequest) []byte {
+	ivms := r.payload.IVMS101
+	if r.payload.OriginatingVASP == nil && e.VASPIVMS101 != nil {
+		ivms = withMember(ivms, "originatingVASP", e.VASPIVMS101)
+	}
+	return newText().
+		object("assetInfo", assetText(r.asset)).
+		str("requiredBeneficiaryInfo", r.required).
+		str("version", r.payload.Version).
+		raw("ivms101", ivms).
+		end()
+}
+
+// mayVerify says whether a VASP is a live member that we can verify with.
+func (e *Enclave) mayVerify(ctx context.Context, id identity.VASPID) error {
+	m, err := e.member(ctx, id)
+	if err != nil {
+		return err
+	}
+	if m.VASPStatus != relay.StatusMember {
+		return &Error{Op: "find the counterparty", Kind: Invalid, Code: "ALLIANCE-NOT-ACTIVE", Message: "Alliance is not active now"}
+	}
+	return nil
+}
+
+// CheckAccount asks the counterparty whether an account is its customer's,
+// while our backend waits (contract 2.3).
+func (e *Enclave) CheckAccount(ctx context.Context, r *accountRequest) (*accountAnswer, error) {
+	const op = "check account"
+	if err := e.mayVerify(ctx, r.beneficiary); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	t := newText().str("symbol", r.symbol)
+	if r.network != "" {
+		t.str("network", r.network)
+	}
+	id := uuid.New()
+	payload, err := e.ask(ctx, question{
+		to: r.beneficiary, kind: envelope.AccountRequest, want: envelope.AccountAnswer, id: id, keyType: r.keyType,
+		payload: t.str("version", r.payload.Version).raw("ivms101", r.payload.IVMS101).end(), life: syncTimeout,
+	})
+	if err != nil {
+		return nil, timeoutWords(fail(op, Unavailable, err))
+	}
+	answer, err := decode[accountAnswer](payload)
+	if err != nil || (answer.Result != "VERIFIED" && answer.Result != "DENIED") {
+		return nil, e.metrics.refuse(op, "answer", errors.New("the answer is not in the form of an account answer"))
+	}
+	entry := audit.Verification(e.Now(), audit.Backend, audit.CheckAccount, id, r.beneficiary, audit.OK, "")
+	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
+		return nil, fail(op, Storage, err)
+	}
+	return answer, nil
+}
+
+// timeoutWords gives a timeout the contract's sentence.
+func timeoutWords(err error) error {
+	var e *Error
+	if errors.As(err, &e) && e.Kind == Timeout {
+		e.Message = "timeout of 5000ms exceeded"
+	}
+	return err
+}
+
+// deliverVerification makes one attempt to have a verification answered and,
+// when it is answered, stores the final state.
+func (e *Enclave) deliverVerification(ctx context.Context, entry *storage.OutboxEntry) error {
+	row, err := e.History.Verification(ctx, entry.Originating, entry.UUID)
+	if err != nil {
+		return fail("read verification", Storage, err)
+	}
+	now := e.Now()
+	if !now.Before(row.Deadline) {
+		return e.giveUp(ctx, row, entry)
+	}
+	ctx, cancel := context.WithTimeout(ctx, asyncTimeout)
+	defer cancel()
+	payload, err := e.ask(ctx, question{
+		to: row.Beneficiary, kind: envelope.VerificationRequest, want: envelope.VerificationAnswer, id: row.UUID,
+		keyType: row.KeyType, payload: entry.Body, life: min(requestLife, row.Deadline.Sub(now)),
+	})
+	if err != nil {
+		return err
+	}
+	answer, err := e.readAnswer(payload)
+	if err != nil {
+		return err
+	}
+	if row.Beneficiary == e.Self { // the inbound side wrote the row meanwhile
+		if row, err = e.History.Verification(ctx, entry.Originating, entry.UUID); err != nil {
+			return fail("read verification", Storage, err)
+		}
+	}
+	return e.finish(ctx, row, entry, answer)
+}
+
+// answer is a counterparty's answer to a verification, read and checked.
+type answer struct {
+	result          storage.Result
+	reason, message string
+	beneficiary     ivms101.Party
+	beneficiaryVASP []byte
+}
+
+func (e *Enclave) readAnswer(payload []byte) (*answer, error) {
+	const op = "read the answer"
+	p, err := decode[answerPayload](payload)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "answer", err)
+	}
+	result, err := storage.ParseResult(p.Result)
+	if err != nil || (result != storage.Verified && result != storage.Denied && result != storage.Error) {
+		return nil, e.metrics.refuse(op, "answer", errors.New("the answer's result is none of VERIFIED, DENIED, ERROR"))
+	}
+	parts, err := ivms101.ParsePayload(payload)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "answer", err)
+	}
+	return &answer{result, p.Reason, p.Message, parts.Beneficiary, parts.BeneficiaryVASP}, nil
+}
+
+// finish stores the final state of a verification together with the callback
+// that tells of it.
+func (e *Enclave) finish(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry, a *answer) error {
+	if row.Result != storage.Wait {
+		return e.tooLate(ctx, row, entry)
+	}
+	row.Result, row.Reason, row.Message, row.VerifiedAt = a.result, a.reason, a.message, e.Now()
+	if a.beneficiary.Raw != nil {
+		row.IVMS101.Beneficiary = a.beneficiary.Raw
+	}
+	row.IVMS101.BeneficiaryVASP = a.beneficiaryVASP
+	if row.IVMS101.BeneficiaryVASP == nil {
+		row.IVMS101.BeneficiaryVASP, row.BeneficiaryVASPSource = e.directoryWord(row.Beneficiary)
+	}
+	if a.result == storage.Verified && !sameAccount(row.BeneficiaryAccount, a.beneficiary.Accounts) {
+		row.Result, row.Reason = storage.Error, "BENEFICIARY-ACCOUNT-NOT-MATCHED"
+		row.Message = "Beneficiary account is not matched with requested account."
+	}
+	return e.conclude(ctx, row, entry, audit.Finish)
+}
+
+// sameAccount compares the account that was asked for with what came back; an
+// answer without accounts says nothing against it (contract 3.2).
+func sameAccount(asked string, answered []string) bool {
+	return len(answered) == 0 || ivms101.SameAccount(asked, answered[0])
+}
+
+// giveUp ends a verification that nobody answered in time, and tells the
+// counterparty, so that both histories agree.
+func (e *Enclave) giveUp(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry) error {
+	if row.Result != storage.Wait {
+		return e.tooLate(ctx, row, entry)
+	}
+	row.Result, row.Reason, row.Message = storage.Error, "REQUEST-TIMEOUT", "Request timeout."
+	report := &storage.OutboxEntry{
+		Kind: storage.ToPeerError, Originating: row.Originating, UUID: row.UUID, Counterparty: row.Beneficiary, Created: e.Now(),
+		Body: newText().str("result", "ERROR").str("reason", row.Reason).str("message", row.Message).end(),
+		// The report is worth its trouble for a while only: a counterparty
+		// that never heard of the verification has nothing to set right.
+		Deadline: e.Now().Add(24 * time.Hour),
+	}
+	return e.conclude(ctx, row, entry, audit.Finish, report)
+}
+
+// conclude writes a final row, the end of its outbox entry, its callback and
+// its audit entry in one transaction, and only then lets the callback leave.
+func (e *Enclave) conclude(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry, verb string, more ...*storage.OutboxEntry) error {
+	now := e.Now()
+	change := &storage.Change{
+		Verification: row, DropOutbox: []uint64{entry.Seq}, Outbox: more,
+		Audit: []storage.AuditEntry{audit.Verification(now, audit.Peer, verb, row.UUID, row.Beneficiary, row.Result.String(), row.Reason)},
+	}
+	if e.Callbacks {
+		change.Outbox = append(change.Outbox, &storage.OutboxEntry{
+			Kind: storage.ToBackend, Originating: row.Originating, UUID: row.UUID, Created: row.CreatedAt,
+		})
+	}
+	if err := e.History.Apply(ctx, change); err != nil {
+		return fail("store the final state", Storage, err)
+	}
+	e.metrics.results.WithLabelValues("sent", row.Result.String()).Inc()
+	e.outbox.add(change.Outbox...)
+	return nil
+}
+
+// tooLate writes down that an answer came after the final state; it changes
+// nothing else.
+func (e *Enclave) tooLate(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry) error {
+	e.metrics.late.Inc()
+	err := e.History.Apply(ctx, &storage.Change{
+		DropOutbox: []uint64{entry.Seq},
+		Audit:      []storage.AuditEntry{audit.Verification(e.Now(), audit.Peer, audit.LateAnswer, row.UUID, row.Beneficiary, row.Result.String(), "")},
+	})
+	if err != nil {
+		return fail("audit a late answer", Storage, err)
+	}
+	return nil
+}
+
+// deliverError tells the counterparty of a failed verification.
+func (e *Enclave) deliverError(ctx context.Context, entry *storage.OutboxEntry) error {
+	row, err := e.History.Verification(ctx, entry.Originating, entry.UUID)
+	if err != nil {
+		return fail("read verification", Storage, err)
+	}
+	if e.Now().Before(entry.Deadline) {
+		ctx, cancel := context.WithTimeout(ctx, asyncTimeout)
+		defer cancel()
+		_, err = e.ask(ctx, question{
+			to: row.Beneficiary, kind: envelope.ErrorReport, want: envelope.ErrorReportAnswer, id: row.UUID,
+			keyType: row.KeyType, payload: entry.Body, life: requestLife,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := e.History.Apply(ctx, &storage.Change{DropOutbox: []uint64{entry.Seq}}); err != nil {
+		return fail("drop a delivered entry", Storage, err)
+	}
+	return nil
+}
+
+// directoryWord is what central says about a VASP that sent no IVMS101 part
+// of its own: a fallback, and marked as one.
+func (e *Enclave) directoryWord(id identity.VASPID) (part []byte, source string) {
+	m, ok := e.books.find(id)
+	name := m.LegalName
+	if name == "" {
+		name = m.VASPName
+	}
+	if !ok || name == "" {
+		return nil, ""
+	}
+	identifier := newText().str("legalPersonName", name).str("legalPersonNameIdentifierType", "LEGL").end()
+	names := append(append([]byte{'['}, identifier...), ']')
+	person := newText().object("name", newText().raw("nameIdentifier", names))
+	if m.CountryCode != "" {
+		person.str("countryOfRegistration", m.CountryCode)
+	}
+	return newText().object("legalPerson", person).end(), storage.SourceDirectory
+}

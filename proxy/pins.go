@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// pins are the identities of our counterparties as we believe them: on first
+// use on central's word (tofu), afterwards on nobody's but their own. They
+// are durable; the map is their copy in memory.
+type pins struct {
+	mu     sync.RWMutex
+	byVASP map[identity.VASPID]pin
+}
+
+type pin struct {
+	peer   storage.Peer
+	public *identity.Public
+}
+
+func (p *pins) find(id identity.VASPID) (pin, bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	found, ok := p.byVASP[id]
+	return found, ok
+}
+
+func (p *pins) set(id identity.VASPID, to pin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.byVASP[id] = to
+}
+
+func (e *Enclave) loadPins(ctx context.Context) error {
+	stored, err := e.History.Peers(ctx)
+	if err != nil {
+		return err
+	}
+	e.pins.byVASP = make(map[identity.VASPID]pin, len(stored))
+	for _, peer := range stored {
+		public, err := identity.ParsePublic(peer.VASP, peer.Identity)
+		if err != nil {
+			return fmt.Errorf("pinned identity of VASP %s: %w", peer.VASP, err)
+		}
+		e.pins.byVASP[peer.VASP] = pin{*peer, public}
+	}
+	return nil
+}
+
+// pinned is the identity we believe a counterparty to have. A counterparty
+// never met is believed on first use; one that is on hold, blocked or not yet
+// verified where policy demands it is Untrusted, and nothing is sent to it or
+// accepted from it (attacks K1, K3).
+func (e *Enclave) pinned(ctx context.Context, id identity.VASPID) (*identity.Public, error) {
+	const op = "find the counterparty's identity"
+	if id == e.Self {
+		return e.Signer.Public(), nil
+	}
+	p, ok := e.pins.find(id)
+	if !ok {
+		var err error
+		if p, err = e.firstUse(ctx, id); err != nil {
+			return nil, fail(op, Unavailable, err)
+		}
+	}
+	if reason := e.distrust(p.peer.State); reason != "" {
+		return nil, &Error{Op: op, Kind: Untrusted, Message: reason}
+	}
+	return p.public, nil
+}
+
+func (e *Enclave) distrust(s storage.PeerState) string {
+	switch {
+	case s == storage.PeerVerified, s == storage.PeerTOFU && !e.VerifiedOnly:
+		return ""
+	case s == storage.PeerTOFU:
+		return "The counterparty's identity is not verified yet, and VEGA_PEER_TRUST=verified demands it; compare safety numbers with its operator."
+	case s == storage.PeerChangePending:
+		return "The counterparty shows another identity than the pinned one; nothing is exchanged until an operator accepts the change."
+	default:
+		return "The counterparty is blocked by an operator."
+	}
+}
+
+// firstUse pins what central's directory says now, durably, before it is used.
+func (e *Enclave) firstUse(ctx context.Context, id identity.VASPID) (pin, error) {
+	found, err, _ := e.flight.Do("pin "+id.String(), func() (any, error) {
+		if p, ok := e.pins.find(id); ok {
+			return p, nil
+		}
+		chain, err := e.identityOf(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		public := chain.Current()
+		p := pin{storage.Peer{VASP: id, State: storage.PeerTOFU, Identity: public.Bytes(), Since: e.Now()}, public}
+		if err := e.savePin(ctx, p, audit.PinPeer); err != nil {
+			return nil, err
+		}
+		e.Logger.Warn("identity believed on first use, on central's word; compare safety numbers to verify it",
+			"vasp", id, "fingerprint", public.Fingerprint())
+		return p, nil
+	})
+	if err != nil {
+		return pin{}, err
+	}
+	return found.(pin), nil
+}
+
+func (e *Enclave) savePin(ctx context.Context, p pin, verb string) error {
+	err := e.History.Apply(ctx, &storage.Change{
+		Peer:  &p.peer,
+		Audit: []storage.AuditEntry{audit.Identity(e.Now(), verb, p.public, audit.OK)},
+	})
+	if err != nil {
+		return fail("pin an identity", Storage, err)
+	}
+	e.pins.set(p.peer.VASP, p)
+	e.metrics.pins.WithLabelValues(verb).Inc()
+	return nil
+}
+
+// compare looks at the identity that the directory shows for a pinned
+// counterparty. Continuity, a chain of statements in which the pinned
+// identity signs its successor, moves the pin. Anything else puts the
+// counterparty on hold until an operator decides: it may be an attack (K1).
+func (e *Enclave) compare(ctx context.Context, id identity.VASPID, chain *identity.Chain) error {
+	p, ok := e.pins.find(id)
+	shown := chain.Current()
+	if !ok || p.peer.State == storage.PeerBlocked || bytes.Equal(shown.Bytes(), p.peer.Identity) {
+		return nil
+	}
+	if chain.Contains(p.public.Fingerprint()) && p.peer.State != storage.PeerChangePending {
+		p.peer.Identity, p.peer.Since, p.public = shown.Bytes(), e.Now(), shown
+		e.Logger.Warn("a counterparty changed its identity, signed by the old one", "vasp", id, "fingerprint", shown.Fingerprint())
+		return e.savePin(ctx, p, audit.FollowPeer)
+	}
+	if p.peer.State == storage.PeerChangePending && bytes.Equal(shown.Bytes(), p.peer.Pending) {
+		return nil
+	}
+	p.peer.State, p.peer.Pending = storage.PeerChangePending, shown.Bytes()
+	e.Logger.Error("a counterparty shows another identity without continuity; nothing is exchanged with it until an operator accepts the change",
+		"vasp", id, "pinned", p.public.Fingerprint(), "shown", shown.Fingerprint())
+	return e.savePin(ctx, p, audit.ChangePeer)
+}

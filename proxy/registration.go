@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
+)
+
+// keepRegistered tells central where we are, who we are and that we live,
+// and renews that as often as central asks, until ctx ends. Central's absence
+// is waited out; only what an operator must mend ends it.
+func (e *Enclave) keepRegistered(ctx context.Context) error {
+	defer e.metrics.lease.Set(0)
+	failures := 0
+	for {
+		var pause time.Duration
+		lease, err := e.register(ctx)
+		switch {
+		case err == nil:
+			failures, pause = 0, lease.Heartbeat()
+		case mustMend(err) != nil:
+			return mustMend(err)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		default:
+			e.metrics.lease.Set(0)
+			e.Logger.Warn("central did not register this enclave; trying again", "err", err)
+			failures++
+			pause = min(retryPause<<min(failures, 8), 10*time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		case <-e.wanted:
+			// Not at once: every delivery in flight may have asked.
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(retryPause):
+			}
+		}
+	}
+}
+
+const retryPause = 250 * time.Millisecond
+
+func (e *Enclave) register(ctx context.Context) (*relay.Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	suites := make([]string, len(e.Suites))
+	for i, s := range e.Suites {
+		suites[i] = s.String()
+	}
+	lease, err := e.Relay.Register(ctx, relay.Registration{
+		PublicEndpoint: e.PublicEndpoint, Version: e.Version, Suites: suites,
+		Identity: base64.StdEncoding.EncodeToString(e.Chain), Instance: e.instance.String(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if lease.VASPID != e.Self {
+		return nil, &mendError{fmt.Sprintf("the alliance access key belongs to VASP %s and VEGA_VASP_ID says %s: set the one that goes with the other", lease.VASPID, e.Self)}
+	}
+	e.metrics.lease.Set(1)
+	if err := e.refreshDirectory(ctx); err != nil {
+		e.Logger.Warn("central gave no directory; the kept one serves", "err", err)
+	}
+	return lease, nil
+}
+
+// mendError is what only an operator can mend.
+type mendError struct{ advice string }
+
+func (e *mendError) Error() string { return e.advice }
+
+// mustMend tells whether a failed registration is one that waiting does not
+// help, and what to do; nil for every other failure.
+func mustMend(err error) error {
+	var mend *mendError
+	var refused *relay.Error
+	switch {
+	case errors.As(err, &mend):
+		return mend
+	case !errors.As(err, &refused):
+		return nil
+	}
+	switch refused.Code {
+	case relay.CodeIdentityConflict:
+		return &mendError{"central knows another identity for this VASP: is this the right database file? " +
+			"If the identity was lost for good, have central's operator forget the old one, and tell your counterparties"}
+	case relay.CodeInstanceConflict:
+		return &mendError{"another enclave of this VASP is alive: stop it first; one VASP runs one enclave"}
+	}
+	return nil
+}
+
+// registerSoon asks for a registration before the next heartbeat is due.
+func (e *Enclave) registerSoon() {
+	select {
+	case e.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// ServeHealth answers central's signed health poll. An unsigned one gets the
+// bare status elsewhere: it learns neither version nor instance.
+func (e *Enclave) ServeHealth(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, newText().str("status", "UP").str("version", e.Version).str("instance", e.instance.String()).end())
+}
