@@ -1,0 +1,13 @@
+// Command enclave is the Travel Rule enclave of one VASP. The program is the
+// package enclavecmd; a build of your own is a copy of this file.
+package main
+
+import (
+	"os"
+
+	"github.com/vasp-enclave/vasp-enclave/cmd/enclavecmd"
+)
+
+func main() {
+	os.Exit(enclavecmd.Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}

@@ -1,0 +1,159 @@
+// Package enclavecmd is the enclave program as a library: its commands, its
+// settings, and the wiring of every part that proxy only names.
+package enclavecmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+)
+
+// Version is what `enclave version` prints and peers see; the build sets it.
+var Version = "dev"
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // it ran and failed
+	exitConfig = 2 // it did not start: the settings or their files are wrong
+)
+
+// configError is a failure that another setting would mend.
+type configError struct{ error }
+
+func (e configError) Unwrap() error { return e.error }
+
+// Main runs one command and returns the process's exit code. It reads no
+// global state but the process's signals.
+func Main(args, environ []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:   "enclave",
+		Short: "The Travel Rule enclave of one VASP",
+		Long: "The enclave seals Travel Rule messages end to end, keeps their history encrypted,\n" +
+			"and talks to the VASP's backend in plain JSON on localhost.\n\nSettings come from the environment; see `enclave run --help`.",
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.AddCommand(runCommand(environ), demoCommand(environ), configCommand(environ), checkCommand(environ), healthCommand(environ), versionCommand())
+	err := root.Execute()
+	var wrong configError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &wrong):
+		fmt.Fprintf(stderr, "enclave: %v\n", err)
+		return exitConfig
+	default:
+		fmt.Fprintf(stderr, "enclave: %v\n", err)
+		return exitFailed
+	}
+}
+
+// withSettings gives a command the reference of all settings as its help.
+func withSettings(c *cobra.Command, lead string) *cobra.Command {
+	c.SetHelpFunc(func(c *cobra.Command, _ []string) {
+		w := c.OutOrStdout()
+		fmt.Fprintf(w, "%s\n\nUsage:\n  %s\n\nSettings, from the environment:\n", lead, c.UseLine())
+		_ = settings.WriteHelp(w, &Settings{})
+	})
+	return c
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(c.OutOrStdout(), "enclave %s %s %s/%s\n", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+func configCommand(environ []string) *cobra.Command {
+	var markdown bool
+	c := &cobra.Command{
+		Use: "config", Short: "Print the effective settings, secrets masked", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if markdown {
+				return settings.WriteMarkdown(c.OutOrStdout(), &Settings{})
+			}
+			var s Settings
+			warnings, err := settings.Load(Prefix, &s, environ)
+			printWarnings(c.ErrOrStderr(), warnings)
+			if err != nil {
+				return configError{err}
+			}
+			return settings.WriteEffective(c.OutOrStdout(), &s)
+		},
+	}
+	c.Flags().BoolVar(&markdown, "markdown", false, "print the reference of all settings as a Markdown table")
+	return c
+}
+
+func printWarnings(w io.Writer, warnings []string) {
+	for _, warning := range warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning)
+	}
+}
+
+func checkCommand(environ []string) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use: "check-config", Short: "Say whether `run` would start with these settings, without starting", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			env := environ
+			if file != "" {
+				more, err := readEnvFile(file)
+				if err != nil {
+					return configError{err}
+				}
+				env = append(env, more...)
+			}
+			if err := checkConfig(c.ErrOrStderr(), env); err != nil {
+				return configError{err}
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), "ok: the settings would start an enclave")
+			return err
+		},
+	}
+	c.Flags().StringVar(&file, "env-file", "", "read settings from a file of NAME=value lines, too")
+	return c
+}
+
+func readEnvFile(name string) ([]string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	lines, err := settings.ParseEnvFile(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return lines, nil
+}
+
+// checkConfig is as strict as can be: what `run` warns about, an unknown
+// variable, is an error here, and every file that a setting names is read.
+func checkConfig(stderr io.Writer, environ []string) error {
+	var s Settings
+	warnings, err := settings.Load(Prefix, &s, environ)
+	printWarnings(stderr, warnings)
+	problems := []error{err}
+	for _, unknown := range settings.Unknown(Prefix, &s, environ) {
+		problems = append(problems, errors.New(unknown.String()))
+	}
+	if err == nil {
+		_, err := readParts(&s)
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
+}

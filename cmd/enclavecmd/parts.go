@@ -1,0 +1,113 @@
+package enclavecmd
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
+)
+
+// parts are what the settings' texts and files amount to: everything that can
+// be read and judged without starting.
+type parts struct {
+	kek          *atrest.KEK
+	allowed      *allow.List
+	certificates edge.Certificates
+	apiRoots     *x509.CertPool   // nil: the system's
+	vaspRoots    *x509.CertPool   // nil: the system's
+	ivms101      []byte           // nil: none
+	suites       []identity.Suite // what we can open, the one we publish first
+	floor        []identity.Suite // what we seal to
+}
+
+// readParts reads them all, and reports every problem at once.
+func readParts(s *Settings) (*parts, error) {
+	p := new(parts)
+	var problems []error
+	note := func(err error) {
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	key, err := s.KEK()
+	if err == nil {
+		p.kek, err = atrest.NewKEK(key)
+	}
+	note(err)
+	p.allowed, err = allow.ParseList(s.CentralAllowlist)
+	note(named("VEGA_CENTRAL_ALLOWLIST", err))
+	p.certificates, err = edge.FileCertificates(s.TLSCertFile, s.TLSKeyFile)
+	note(named("VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE", err))
+	p.apiRoots, err = readRoots(s.APIRootsFile)
+	note(named("VEGA_API_ROOTS_FILE", err))
+	p.vaspRoots, err = readRoots(s.VerificationRoots)
+	note(named("VEGA_VERIFICATION_ROOTS_FILE", err))
+	p.ivms101, err = readIVMS101(s.IVMS101File)
+	note(named("VEGA_VASP_IVMS101_FILE", err))
+	p.suites, p.floor = suites(s.PreferredSuite)
+	return p, errors.Join(problems...)
+}
+
+// suites turns the policy into what we publish and what we seal to: with
+// x-wing a weaker key is refused, so that nobody can talk us down (attack K5).
+func suites(preferred string) (published, floor []identity.Suite) {
+	if preferred == identity.SuiteX25519.String() {
+		return []identity.Suite{identity.SuiteX25519}, []identity.Suite{identity.SuiteXWing, identity.SuiteX25519}
+	}
+	return []identity.Suite{identity.SuiteXWing}, []identity.Suite{identity.SuiteXWing}
+}
+
+func named(setting string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", setting, err)
+}
+
+func readRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no PEM certificate", file)
+	}
+	return pool, nil
+}
+
+// readIVMS101 reads our own legal person. Its text is kept as it is.
+func readIVMS101(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var shape struct {
+		LegalPerson map[string]any `json:"legalPerson"`
+	}
+	if err := wirejson.Unmarshal(text, &shape); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if shape.LegalPerson == nil {
+		return nil, fmt.Errorf(`%s: has no member "legalPerson"; write {"legalPerson": {...}} as IVMS101 has it`, file)
+	}
+	compact := jsontext.Value(text)
+	if err := compact.Compact(); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return compact, nil
+}

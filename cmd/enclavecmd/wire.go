@@ -1,0 +1,134 @@
+package enclavecmd
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
+	"github.com/vasp-enclave/vasp-enclave/proxy"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
+	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
+	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
+	"github.com/vasp-enclave/vasp-enclave/storage/memory"
+)
+
+// peerKeys is how many counterparties' keys are kept in memory.
+const peerKeys = 10_000
+
+// openHistory opens the database file; when a write to it fails the state on
+// disk is unknown and the program stops.
+func openHistory(_ context.Context, s *Settings, p *parts, metrics prometheus.Registerer, logger *slog.Logger, stop context.CancelCauseFunc) (*bolt.DB, error) {
+	db, err := bolt.Open(bolt.Options{
+		Path: s.DatabaseFile, KEK: p.kek, Period: time.Duration(s.RetentionPeriod) * 24 * time.Hour,
+		Now: time.Now, Metrics: metrics, Logger: logger,
+		OnFail: func(err error) { stop(fmt.Errorf("the history failed, and what is on disk is unknown: %w", err)) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the history: %w", err)
+	}
+	return db, nil
+}
+
+// wire makes an enclave of its parts and opens its listeners.
+func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *prometheus.Registry, logger *slog.Logger) (*node, error) {
+	enclave, err := newEnclave(ctx, s, p, db, registry, logger)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := relay.NewVerifier(relay.VerifierConfig{
+		Direction: relay.CentralToEnclave, Keys: []relay.Key{{Access: s.AccessKey, Secret: relay.NewSecret(s.SecretKey.Reveal())}},
+		Namespace: "enclave", Metrics: registry, Now: time.Now,
+	})
+	if err != nil {
+		return nil, configError{err}
+	}
+	public, err := edge.Listen(ctx, edge.Config{
+		Address: string(s.PublicListen), Certificates: p.certificates, Allow: p.allowed,
+		Namespace: "enclave", Metrics: registry, Log: logger, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n := &node{enclave: enclave, public: public, handler: enclave.Public(verifier, s.PublicEndpoint.URL()), stop: make(chan struct{})}
+	return n, n.listen(s, enclave, registry)
+}
+
+// listen opens the three plain listeners.
+func (n *node) listen(s *Settings, enclave *proxy.Enclave, registry *prometheus.Registry) error {
+	const idle = time.Minute
+	for _, l := range []struct {
+		name, address string
+		handler       http.Handler
+		idle          time.Duration
+	}{
+		{"backend", s.ServerAddress(), enclave.API(s.ServerToken.Reveal()), s.KeepAliveTimeout.Duration()},
+		{"metrics", string(s.MetricsListen), metricsHandler(registry), idle},
+		{"admin", string(s.AdminListen), adminHandler(n.ready), idle},
+	} {
+		server, err := newServer(l.name, l.address, l.handler, l.idle)
+		if err != nil {
+			return err
+		}
+		n.servers = append(n.servers, server)
+	}
+	return nil
+}
+
+func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *prometheus.Registry, logger *slog.Logger) (*proxy.Enclave, error) {
+	kek := db.Keys().PrivateAEAD()
+	signer, chain, err := proxy.OpenIdentity(ctx, db, kek, s.VASPID, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	skew := s.ClockSkew.Duration()
+	own, err := keyring.OpenOwn(ctx, keyring.OwnConfig{
+		Signer: signer, Store: db, AEAD: kek, Suite: p.suites[0], Suites: p.suites, Now: time.Now,
+		MaxEnvelopeLife: proxy.MaxEnvelopeLife, Skew: skew,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load our keys: %w", err)
+	}
+	central, err := relay.NewClient(relay.Config{
+		Endpoint: s.APIEndpoint.String(), AccessKey: s.AccessKey, SecretKey: relay.NewSecret(s.SecretKey.Reveal()),
+		Roots: p.apiRoots, SourceAddress: s.SourceAddress.Addr, Metrics: registry, Now: time.Now,
+	})
+	if err != nil {
+		return nil, configError{err}
+	}
+	backend, err := newBackend(s, p, registry)
+	if err != nil {
+		return nil, configError{err}
+	}
+	go scan(ctx, backend, logger)
+	return proxy.New(ctx, proxy.Config{
+		Self: s.VASPID, Network: s.NetworkID, Signer: signer, Chain: chain,
+		History: db, Own: own, Cache: memory.New(peerKeys, time.Now), Relay: central, Backend: backend,
+		PublicEndpoint: s.PublicEndpoint.String(), Version: Version, Suites: p.suites, Floor: p.floor, VASPIVMS101: p.ivms101,
+		Callbacks: s.CallbackURL.IsSet(), VerifiedOnly: s.PeerTrust == "verified",
+		KeyTTL: s.PublicKeyTTL.Duration(), Timeout: s.Timeout.Duration(), Skew: skew,
+		Now: time.Now, Logger: logger, Metrics: registry,
+	})
+}
+
+func newBackend(s *Settings, p *parts, registry *prometheus.Registry) (*vasp.Client, error) {
+	return vasp.New(vasp.Config{
+		Account: s.AccountURL.String(), Verification: s.UserURL.String(),
+		Transaction: s.TransactionURL.String(), Callback: s.CallbackURL.String(), UnsafeHTTP: s.UnsafePlainHTTP,
+		Token: vasp.NewToken(s.AuthorizationToken.Reveal()), HeaderName: s.AuthorizationKey,
+		Roots: p.vaspRoots, Now: time.Now, Metrics: registry,
+	})
+}
+
+// scan says at start which of the backend's endpoints cannot be reached
+// (contract 3.0); it changes nothing.
+func scan(ctx context.Context, backend *vasp.Client, logger *slog.Logger) {
+	for _, problem := range backend.Probe(ctx) {
+		logger.Warn("the VASP's backend", "err", problem)
+	}
+}
