@@ -1,0 +1,45 @@
+package bolt
+
+// bucket is one of the file's top level buckets. FORMAT.md is the same list
+// with the reasons.
+type bucket struct {
+	name    string
+	cells   bool   // holds cells; else an index, whose values are clear
+	keyset  keyset // of its cells
+	extra   int    // bytes of its cells' header after the common part
+	appends bool   // keys rise with time, so its pages may be filled
+}
+
+var (
+	// meta holds the schema version and the keyring record, both without a
+	// cell, and the cell "state".
+	meta = &bucket{name: "meta", cells: false, keyset: private}
+
+	verifications = &bucket{name: "verifications", cells: true, keyset: personal, extra: rowExtra, appends: true}
+	outbox        = &bucket{name: "outbox", cells: true, keyset: personal, appends: true}
+	receipts      = &bucket{name: "receipts", cells: true, keyset: personal, extra: 8}
+	peers         = &bucket{name: "peers", cells: true, keyset: private}
+	ownKeys       = &bucket{name: "own_keys", cells: true, keyset: private}
+	ownIdentity   = &bucket{name: "identity", cells: true, keyset: private}
+	directory     = &bucket{name: "directory", cells: true, keyset: private}
+	auditLog      = &bucket{name: "audit", cells: true, keyset: private, appends: true}
+
+	byUUID               = &bucket{name: "by_uuid"}
+	byOriginatorAccount  = &bucket{name: "by_originator_account"}
+	byBeneficiaryAccount = &bucket{name: "by_beneficiary_account"}
+	byTxHash             = &bucket{name: "by_tx_hash"}
+	byExpiry             = &bucket{name: "receipts_by_expiry"}
+)
+
+var allBuckets = []*bucket{
+	meta, verifications, outbox, receipts, peers, ownKeys, ownIdentity, directory, auditLog,
+	byUUID, byOriginatorAccount, byBeneficiaryAccount, byTxHash, byExpiry,
+}
+
+var (
+	schemaKey  = []byte("schema")  // in meta
+	keyringKey = []byte("keyring") // in meta
+	stateKey   = []byte("state")   // in meta
+	selfKey    = []byte("self")    // in identity
+	lastKey    = []byte("last")    // in directory
+)

@@ -1,0 +1,103 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// Check opens every value of the file, and verifies that each row is where
+// its indexes say, that nothing is missing or left over, and that the audit
+// chain holds. What it finds is ErrCorrupt, one error per bucket. It reads
+// the whole file in one transaction, which makes a busy file grow meanwhile:
+// run it in quiet hours.
+func (db *DB) Check(ctx context.Context) error {
+	return db.read(ctx, "check", func(t *txn) error {
+		found := []error{t.checkRows(ctx), t.checkReceipts(ctx), t.checkAudit(ctx)}
+		for _, b := range allBuckets {
+			if b.cells && b != verifications && b != receipts && b != auditLog {
+				found = append(found, t.each(b, func([]byte, header, []byte) error { return ctx.Err() }))
+			}
+		}
+		return errors.Join(found...)
+	})
+}
+
+func (t *txn) checkRows(ctx context.Context) error {
+	var rows uint64
+	var tags [len(tagIndexes)]uint64
+	err := t.bucket(verifications).ForEach(func(key, value []byte) error {
+		if len(key) != len(rowKey{}) {
+			return fmt.Errorf("%s: key of %d bytes: %w", verifications.name, len(key), storage.ErrCorrupt)
+		}
+		if _, err := t.listed(rowKey(key), value); err != nil {
+			return err
+		}
+		rows++
+		return errors.Join(ctx.Err(), t.checkTags(rowKey(key), value, &tags))
+	})
+	if err != nil {
+		return err
+	}
+	found := []error{t.expect(verifications, rows), t.expectEntries(byUUID, rows)}
+	for i, index := range tagIndexes {
+		found = append(found, t.expectEntries(index.bucket, tags[i]))
+	}
+	return errors.Join(found...)
+}
+
+func (t *txn) checkTags(k rowKey, value []byte, n *[len(tagIndexes)]uint64) error {
+	h, _, err := verifications.parseCell(value)
+	if err != nil {
+		return err
+	}
+	for i, tag := range parseRowHead(h.extra).tags {
+		if tag == tagOfNothing {
+			continue
+		}
+		if t.bucket(tagIndexes[i].bucket).Get(tag.entry(k)) == nil {
+			return fmt.Errorf("%s: an entry is missing: %w", tagIndexes[i].name, storage.ErrCorrupt)
+		}
+		n[i]++
+	}
+	return nil
+}
+
+func (t *txn) expectEntries(b *bucket, want uint64) error {
+	var n uint64
+	err := t.bucket(b).ForEach(func(_, _ []byte) error { n++; return nil })
+	if err == nil && n != want {
+		err = fmt.Errorf("%s: %d entries, there should be %d: %w", b.name, n, want, storage.ErrCorrupt)
+	}
+	return err
+}
+
+func (t *txn) checkReceipts(ctx context.Context) error {
+	var n uint64
+	err := t.each(receipts, func(key []byte, h header, _ []byte) error {
+		if t.bucket(byExpiry).Get(join(h.extra, key)) == nil {
+			return fmt.Errorf("%s: an entry is missing: %w", byExpiry.name, storage.ErrCorrupt)
+		}
+		n++
+		return ctx.Err()
+	})
+	return errors.Join(err, t.expectEntries(byExpiry, n))
+}
+
+func (t *txn) checkAudit(ctx context.Context) error {
+	s, err := t.loadState()
+	if err != nil {
+		return err
+	}
+	for from := uint64(1); from <= s.AuditSeq; from += slice {
+		if _, err := t.chain(from, slice); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

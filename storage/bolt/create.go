@@ -1,0 +1,118 @@
+package bolt
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
+)
+
+// schemaVersion is of the buckets and keys as a whole; cells have their own.
+const (
+	schemaPrefix  = "vasp-enclave/history/"
+	schemaVersion = 1
+)
+
+// create builds a new file beside its place, syncs it and only then gives it
+// its name: a crash leaves no file or a whole one (attack S7). When another
+// process was faster its file is kept.
+func create(o *Options) error {
+	dir := filepath.Dir(o.Path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(o.Path)+".*.new") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if err := errors.Join(f.Close(), build(f.Name(), o), syncPath(f.Name())); err != nil {
+		return err
+	}
+	// A link and not a rename, which would replace a file.
+	if err := os.Link(f.Name(), o.Path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncPath(dir)
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// build makes all buckets, the data keysets and the state, in one commit.
+func build(path string, o *Options) error {
+	var instance [16]byte
+	_, _ = rand.Read(instance[:]) // never fails
+	keys, err := atrest.NewKeys(instance, o.Period)
+	if err != nil {
+		return err
+	}
+	record, err := keys.WrapRecord(o.KEK)
+	if err != nil {
+		return err
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout: lockTimeout, PageSize: pageSize, FreelistType: bbolt.FreelistMapType,
+	})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error { return populate(&txn{Tx: tx, keys: keys}, record) })
+	return errors.Join(err, db.Close())
+}
+
+func populate(t *txn, record []byte) error {
+	for _, b := range allBuckets {
+		if _, err := t.CreateBucket([]byte(b.name)); err != nil {
+			return err
+		}
+	}
+	schema := schemaPrefix + strconv.Itoa(schemaVersion)
+	if err := t.bucket(meta).Put(schemaKey, []byte(schema)); err != nil {
+		return err
+	}
+	if err := t.bucket(meta).Put(keyringKey, record); err != nil {
+		return err
+	}
+	t.state = &state{Cells: map[string]uint64{}}
+	return t.saveState()
+}
+
+// readKeys checks that the file is a history of our schema and opens its
+// keyring record: nothing can be read, and nothing may be written, without.
+func readKeys(tx *bbolt.Tx, kek *atrest.KEK) (*atrest.Keys, error) {
+	b := tx.Bucket([]byte(meta.name))
+	if b == nil {
+		return nil, errors.New("the file is not a history: it has no schema record")
+	}
+	if err := checkSchema(string(b.Get(schemaKey))); err != nil {
+		return nil, err
+	}
+	for _, want := range allBuckets {
+		if tx.Bucket([]byte(want.name)) == nil {
+			return nil, fmt.Errorf("the file is damaged: bucket %s is missing", want.name)
+		}
+	}
+	return atrest.OpenRecord(kek, b.Get(keyringKey))
+}
+
+func checkSchema(schema string) error {
+	version, ok := strings.CutPrefix(schema, schemaPrefix)
+	if !ok {
+		return errors.New("the file is not a history: it has no schema record")
+	}
+	if version != strconv.Itoa(schemaVersion) {
+		return fmt.Errorf("the file has schema version %.20q and this program knows version %d: use the version of the program that wrote it", version, schemaVersion)
+	}
+	return nil
+}

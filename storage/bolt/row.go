@@ -1,0 +1,81 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// rowKey is created (u64 milliseconds) ‖ record (u64): rows lie in the order
+// of time, so a page of the history is a piece of the file.
+type rowKey [16]byte
+
+func newRowKey(created time.Time, record uint64) (k rowKey) {
+	binary.BigEndian.PutUint64(k[:8], uint64(created.UnixMilli()))
+	binary.BigEndian.PutUint64(k[8:], record)
+	return k
+}
+
+func (k rowKey) created() time.Time {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(k[:8]))).UTC()
+}
+
+func (k rowKey) record() uint64 { return binary.BigEndian.Uint64(k[8:]) }
+
+// rowHead is the extra header of a row: what a filter can see without
+// opening it.
+//
+//	result u8 ‖ flags u8 ‖ 3 tags of 16 bytes ‖ opposite tag (8 bytes)
+type rowHead struct {
+	result         storage.Result
+	sent, received bool
+	tags           [3]tag // in the order of the tag indexes
+	opposite       [8]byte
+}
+
+const rowExtra = 1 + 1 + 3*16 + 8
+
+const (
+	flagSent     = 1
+	flagReceived = 2
+)
+
+func (h *rowHead) bytes() []byte {
+	b := make([]byte, 2, rowExtra)
+	b[0] = byte(h.result)
+	if h.sent {
+		b[1] |= flagSent
+	}
+	if h.received {
+		b[1] |= flagReceived
+	}
+	for _, tag := range h.tags {
+		b = append(b, tag[:]...)
+	}
+	return append(b, h.opposite[:]...)
+}
+
+// parseRowHead reads the extra header, whose length parseCell has checked.
+func parseRowHead(b []byte) (h rowHead) {
+	h.result = storage.Result(b[0])
+	h.sent, h.received = b[1]&flagSent != 0, b[1]&flagReceived != 0
+	for i := range h.tags {
+		copy(h.tags[i][:], b[2+16*i:])
+	}
+	copy(h.opposite[:], b[2+16*len(h.tags):])
+	return h
+}
+
+func headOf(keys *atrest.Keys, v *storage.Verification) rowHead {
+	return rowHead{
+		result: v.Result, sent: v.Sent, received: v.Received,
+		tags: [3]tag{
+			newTag(keys, tagIndexes[0], v.OriginatorAccount),
+			newTag(keys, tagIndexes[1], v.BeneficiaryAccount),
+			newTag(keys, tagIndexes[2], v.TxHash),
+		},
+		opposite: oppositeTag(keys, oppositeOf(v)),
+	}
+}
