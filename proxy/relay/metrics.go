@@ -1,0 +1,56 @@
+package relay
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// reason is why a request was refused: a metric's label, from a closed set.
+type reason string
+
+const (
+	reasonUnsigned  reason = "unsigned"
+	reasonMalformed reason = "malformed" // signature headers not in the form of this wire
+	reasonDirection reason = "direction" // signed for the other way
+	reasonKey       reason = "unknown-key"
+	reasonStale     reason = "stale" // or from the future
+	reasonTooLarge  reason = "too-large"
+	reasonBody      reason = "body" // the body did not arrive
+	reasonDigest    reason = "digest"
+	reasonSignature reason = "signature"
+	reasonReplay    reason = "replay"
+	reasonFull      reason = "replay-memory-full"
+)
+
+var reasons = []reason{
+	reasonUnsigned, reasonMalformed, reasonDirection, reasonKey, reasonStale, reasonTooLarge, reasonBody, reasonDigest,
+	reasonSignature, reasonReplay, reasonFull,
+}
+
+// write answers a refused request. Only the size of a body is explained; all
+// that concerns keys and signatures looks alike.
+func (r reason) write(w http.ResponseWriter) {
+	switch r {
+	case reasonTooLarge:
+		WriteError(w, http.StatusRequestEntityTooLarge, CodeTooLarge, "The body is larger than this wire carries.")
+	case reasonBody:
+		WriteError(w, http.StatusBadRequest, invalidPrefix+"BODY", "The body did not arrive whole.")
+	default:
+		WriteError(w, http.StatusUnauthorized, CodeUnauthenticated, "The request's signature is refused.")
+	}
+}
+
+func newRefused(c VerifierConfig) map[reason]prometheus.Counter {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: c.Namespace, Name: "relay_refused_total", Help: "Requests refused before they were looked into, by reason.",
+	}, []string{"reason"})
+	refused := make(map[reason]prometheus.Counter)
+	for _, r := range reasons {
+		refused[r] = vec.WithLabelValues(string(r))
+	}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(vec)
+	}
+	return refused
+}
