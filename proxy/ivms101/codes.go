@@ -51,6 +51,9 @@ var known = []Code{
 	CorporateRepresentativeNationality,
 }
 
+// Codes are the codes of contract 8.4.
+func Codes() []Code { return slices.Clone(known) }
+
 // Known says whether c is a code of contract 8.4.
 func (c Code) Known() bool { return slices.Contains(known, c) }
 

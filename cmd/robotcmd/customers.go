@@ -1,0 +1,187 @@
+package robotcmd
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/text/unicode/norm"
+	"sigs.k8s.io/yaml"
+
+	"github.com/vasp-enclave/vasp-enclave/proxy/ivms101"
+	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
+)
+
+// sampleCustomers are the customers and rules of the alliance's own robot
+// (contract 9.9).
+//
+//go:embed customers.yaml
+var sampleCustomers []byte
+
+// customersFile is a file of customers as customers.yaml explains it.
+type customersFile struct {
+	OriginatorNeeds []ivms101.Code `json:"originatorNeeds"`
+	Blacklist       []struct {
+		Name         string `json:"name"`
+		DateOfBirth  string `json:"dateOfBirth"`
+		PlaceOfBirth string `json:"placeOfBirth"`
+	} `json:"blacklist"`
+	Customers []struct {
+		Persons  jsontext.Value `json:"persons"`
+		KYC      *bool          `json:"kyc"`
+		Accounts []struct {
+			Symbol   string   `json:"symbol"`
+			Networks []string `json:"networks"`
+			Account  string   `json:"account"`
+		} `json:"accounts"`
+	} `json:"customers"`
+}
+
+// book is what a robot knows of its customers. It is never changed.
+type book struct {
+	originatorNeeds []ivms101.Code
+	blacklist       []listed
+	networks        map[string]map[string]bool // by symbol: the networks in use; true at "" when any will do
+	accounts        map[accountKey]*account
+}
+
+type accountKey struct{ symbol, number string }
+
+// account is one account and whose it is.
+type account struct {
+	*customer
+	networks map[string]bool // nil for any
+}
+
+// customer is a person or company that has accounts.
+type customer struct {
+	persons        jsontext.Value
+	natural, legal map[string]bool // the keys of their names
+	unverified     bool
+	// has is what can be told when it is asked for. It is found out when it
+	// is first asked: most customers of a large file never are.
+	has func() map[ivms101.Code]bool
+}
+
+// listed is an entry of the blacklist; empty fields fit everybody.
+type listed struct{ key, born, place string }
+
+// parseCustomers reads a file of customers. Errors say where it is wrong.
+func parseCustomers(text []byte) (*book, error) {
+	asJSON, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return nil, err
+	}
+	var file customersFile
+	large := wirejson.Limits{Bytes: 256 << 20, Tokens: 50_000_000}
+	if err := wirejson.Unmarshal(asJSON, &file, wirejson.RefuseUnknown(), wirejson.ShowNames(), wirejson.WithLimits(large)); err != nil {
+		return nil, err
+	}
+	b := &book{networks: map[string]map[string]bool{}, accounts: map[accountKey]*account{}}
+	for _, code := range file.OriginatorNeeds {
+		if !slices.Contains(originatorCodes, code) {
+			return nil, fmt.Errorf("originatorNeeds: want only %v", originatorCodes)
+		}
+		b.originatorNeeds = append(b.originatorNeeds, code)
+	}
+	for _, l := range file.Blacklist {
+		b.blacklist = append(b.blacklist, listed{nameKey(l.Name), l.DateOfBirth, fold(l.PlaceOfBirth)})
+	}
+	for i, c := range file.Customers {
+		who, err := newCustomer(c.Persons)
+		if err != nil {
+			return nil, fmt.Errorf("customers[%d].persons: %w", i, err)
+		}
+		who.unverified = c.KYC != nil && !*c.KYC
+		for _, a := range c.Accounts {
+			if err := b.add(who, a.Symbol, a.Networks, a.Account); err != nil {
+				return nil, fmt.Errorf("customers[%d].accounts: %w", i, err)
+			}
+		}
+	}
+	return b, nil
+}
+
+func (b *book) add(who *customer, symbol string, networks []string, number string) error {
+	key := keyOf(symbol, number)
+	switch {
+	case symbol == "" || number == "":
+		return errors.New("an account needs a symbol and an account")
+	case b.accounts[key] != nil:
+		return fmt.Errorf("an account of %s has two owners", symbol)
+	}
+	a := &account{customer: who}
+	if b.networks[key.symbol] == nil {
+		b.networks[key.symbol] = map[string]bool{}
+	}
+	for _, n := range networks {
+		if a.networks == nil {
+			a.networks = map[string]bool{}
+		}
+		a.networks[fold(n)], b.networks[key.symbol][fold(n)] = true, true
+	}
+	if networks == nil {
+		b.networks[key.symbol][""] = true
+	}
+	b.accounts[key] = a
+	return nil
+}
+
+// keyOf compares symbols without case, and account numbers as written.
+func keyOf(symbol, number string) accountKey {
+	return accountKey{strings.ToUpper(symbol), norm.NFC.String(number)}
+}
+
+func newCustomer(raw jsontext.Value) (*customer, error) {
+	persons, err := ivms101.ParsePersons(raw)
+	if err != nil {
+		return nil, err
+	}
+	c := &customer{persons: raw, natural: map[string]bool{}, legal: map[string]bool{}}
+	for _, p := range persons {
+		for _, key := range naturalKeys(p) {
+			c.natural[key] = true
+		}
+		for _, key := range legalKeys(p) {
+			c.legal[key] = true
+		}
+	}
+	if len(c.natural)+len(c.legal) == 0 {
+		return nil, errors.New("nobody has a name")
+	}
+	c.has = sync.OnceValue(c.learn)
+	_, err = ivms101.ParseParty(beneficiary(raw, nil))
+	return c, err
+}
+
+// learn finds out which codes the customer's data can answer: those that leave
+// something when all else is stripped.
+func (c *customer) learn() map[ivms101.Code]bool {
+	// These are asked of everybody (contract 9.9).
+	has := map[ivms101.Code]bool{ivms101.AccountNumber: true, ivms101.NaturalPersonName: true}
+	all := beneficiary(c.persons, nil)
+	nothing, _, _ := ivms101.Strip(all, nil)
+	for _, code := range ivms101.Codes() {
+		if left, _, err := ivms101.Strip(all, []ivms101.Code{code}); err == nil && string(left) != string(nothing) {
+			has[code] = true
+		}
+	}
+	return has
+}
+
+// beneficiary is a beneficiary object.
+func beneficiary(persons jsontext.Value, accounts []string) []byte {
+	b := append([]byte(`{"beneficiaryPersons":`), persons...)
+	b = append(b, `,"accountNumber":[`...)
+	for i, a := range accounts {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b, _ = jsontext.AppendQuote(b, a)
+	}
+	return append(b, `]}`...)
+}

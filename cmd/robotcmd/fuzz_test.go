@@ -1,0 +1,74 @@
+package robotcmd
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+const question = `{"verificationUuid":"u","symbol":"ETH","assetInfo":{"symbol":"ETH","network":"Ethereum"},"requiredBeneficiaryInfo":"ACCOUNT_NUMBER,NATURAL_PERSON_NAME","version":"1.0",` +
+	`"ivms101":{"originator":{"originatorPersons":[{"naturalPerson":{"name":{"nameIdentifier":[{"primaryIdentifier":"Roe","secondaryIdentifier":"Ann"}]},"dateAndPlaceOfBirth":{"dateOfBirth":"1980-01-02","placeOfBirth":"Seoul"}}}]},` +
+	`"beneficiary":{"beneficiaryPersons":[{"naturalPerson":{"name":{"nameIdentifier":[{"primaryIdentifier":"Robbins","secondaryIdentifier":"Taylor"}]}}}],"accountNumber":["0xFa230E9cCAF5e382539147294d7965Eeccbbfa5c"]}}}`
+
+func sampleRobot(tb testing.TB) http.Handler {
+	b, err := parseCustomers(sampleCustomers)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return newRobot(b, "", "", 0, time.Now).handler()
+}
+
+// post gives the status and the answer to a body.
+func post(h http.Handler, path, body string) (int, string) {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))
+	return w.Code, w.Body.String()
+}
+
+// Whatever is asked is answered, or refused as no question.
+func FuzzQuestions(f *testing.F) {
+	for _, path := range []string{"/verify/account", "/verify/user", "/verify/tx", "/callback"} {
+		f.Add(path, question)
+		f.Add(path, `{"ivms101":{"beneficiary":{"beneficiaryPersons":[null,{"naturalPerson":null}],"accountNumber":[""]}}}`)
+		f.Add(path, "\xff")
+	}
+	h := sampleRobot(f)
+	f.Fuzz(func(t *testing.T, path, body string) {
+		if !strings.HasPrefix(path, "/verify/") || strings.ContainsAny(path, " %\r\n?#") {
+			path = "/callback"
+		}
+		status, answer := post(h, path, body)
+		switch status {
+		case 200, 400, 404, 413, 307, 301:
+		default:
+			t.Fatalf("POST %s %q answered %d %q", path, body, status, answer)
+		}
+	})
+}
+
+// A file of customers is read or refused, and what was read can be asked.
+func FuzzCustomers(f *testing.F) {
+	f.Add(string(sampleCustomers))
+	f.Add("customers: [{persons: [{naturalPerson: null}], accounts: [{symbol: A, account: b}]}]")
+	f.Add("blacklist: [{name: x}]\ncustomers: &a [*a]")
+	f.Fuzz(func(t *testing.T, file string) {
+		b, err := parseCustomers([]byte(file))
+		if err != nil {
+			return
+		}
+		post(newRobot(b, "", "", 0, time.Now).handler(), "/verify/user", question)
+	})
+}
+
+func BenchmarkVerifyUser(b *testing.B) {
+	h := sampleRobot(b)
+	if status, answer := post(h, "/verify/user", question); status != 200 || !strings.Contains(answer, `"VERIFIED"`) {
+		b.Fatal(status, answer)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		post(h, "/verify/user", question)
+	}
+}
