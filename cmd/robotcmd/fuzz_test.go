@@ -29,20 +29,16 @@ func post(h http.Handler, path, body string) (int, string) {
 
 // Whatever is asked is answered, or refused as no question.
 func FuzzQuestions(f *testing.F) {
-	for _, path := range []string{"/verify/account", "/verify/user", "/verify/tx", "/callback"} {
-		f.Add(path, question)
-		f.Add(path, `{"ivms101":{"beneficiary":{"beneficiaryPersons":[null,{"naturalPerson":null}],"accountNumber":[""]}}}`)
-		f.Add(path, "\xff")
+	paths := []string{"/verify/account", "/verify/user", "/verify/tx", "/callback"}
+	for i := range paths {
+		f.Add(uint8(i), question)
+		f.Add(uint8(i), `{"ivms101":{"beneficiary":{"beneficiaryPersons":[null,{"naturalPerson":null}],"accountNumber":[""]}}}`)
+		f.Add(uint8(i), "\xff")
 	}
 	h := sampleRobot(f)
-	f.Fuzz(func(t *testing.T, path, body string) {
-		if !strings.HasPrefix(path, "/verify/") || strings.ContainsAny(path, " %\r\n?#") {
-			path = "/callback"
-		}
-		status, answer := post(h, path, body)
-		switch status {
-		case 200, 400, 404, 413, 307, 301:
-		default:
+	f.Fuzz(func(t *testing.T, i uint8, body string) {
+		path := paths[int(i)%len(paths)]
+		if status, answer := post(h, path, body); status != 200 && status != 400 && status != 413 {
 			t.Fatalf("POST %s %q answered %d %q", path, body, status, answer)
 		}
 	})
