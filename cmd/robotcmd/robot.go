@@ -158,7 +158,7 @@ func (r *robot) transaction(q *request) ([]byte, error) {
 		return nil, err
 	}
 	if question.UUID == "" {
-		return nil, errors.New("`verificationUuid` is required.")
+		return nil, errors.New("`verificationUuid` is required")
 	}
 	var t text
 	t.str("verificationUuid", question.UUID)
