@@ -73,9 +73,15 @@ func Wrap(tb testing.TB, k key.Key, kek identity.AEAD, associatedData []byte) []
 // AEAD encrypts under 32 equal bytes.
 func AEAD(tb testing.TB, fill byte) identity.AEAD {
 	tb.Helper()
+	return AEADOf(tb, Seed(fill))
+}
+
+// AEADOf is XAES-256-GCM under a key that everybody can read.
+func AEADOf(tb testing.TB, seed []byte) identity.AEAD {
+	tb.Helper()
 	parameters, err := xaesgcm.NewParameters(xaesgcm.VariantNoPrefix, 12)
 	must(tb, err)
-	k, err := xaesgcm.NewKey(raw(Seed(fill)), 0, parameters)
+	k, err := xaesgcm.NewKey(raw(seed), 0, parameters)
 	must(tb, err)
 	h, err := onekey.Of(k)
 	must(tb, err)

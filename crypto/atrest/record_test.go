@@ -1,0 +1,349 @@
+package atrest_test
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/crypto/internal/insecure"
+	"github.com/vasp-enclave/vasp-enclave/crypto/internal/tlv"
+)
+
+func wrapRecord(t testing.TB, k *atrest.Keys, kek *atrest.KEK) []byte {
+	t.Helper()
+	record, err := k.WrapRecord(kek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return record
+}
+
+func TestRecordComesBackUnderItsKEK(t *testing.T) {
+	k, kek := newKeys(t, 5, 700, 6), newKEK(t, 1)
+	place := atrest.Place{Bucket: "b", Record: []byte("r"), Version: 1}
+	private, err := k.Private().Seal(place, nil, []byte("private"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := personal(t, k, 700).Seal(place, nil, []byte("personal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := atrest.OpenRecord(kek, wrapRecord(t, k, kek))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Instance() != instance || got.PeriodLength() != month || len(got.Periods()) != 3 {
+		t.Errorf("OpenRecord: instance %x, period %v, periods %v", got.Instance(), got.PeriodLength(), got.Periods())
+	}
+	if b, err := got.Private().Open(place, nil, private); err != nil || string(b) != "private" {
+		t.Errorf("private value: %q, %v", b, err)
+	}
+	if b, err := personal(t, got, 700).Open(place, nil, sealed); err != nil || string(b) != "personal" {
+		t.Errorf("personal value: %q, %v", b, err)
+	}
+	if got.Index("p", []byte("v")) != k.Index("p", []byte("v")) || got.MAC("p", nil) != k.MAC("p", nil) {
+		t.Error("index and MAC changed")
+	}
+}
+
+// Changing the KEK rewraps one record and no value.
+func TestRewrappingChangesTheKEK(t *testing.T) {
+	k, old, next := newKeys(t, 5), newKEK(t, 1), newKEK(t, 2)
+	sealed, err := personal(t, k, 5).Seal(atrest.Place{}, nil, []byte("Kim"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := atrest.OpenRecord(old, wrapRecord(t, k, old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rewrapped := wrapRecord(t, opened, next)
+	if id, err := atrest.RecordKEK(rewrapped); err != nil || id != next.ID() {
+		t.Errorf("RecordKEK = %s, %v, want %s", id, err, next.ID())
+	}
+	if _, err := atrest.OpenRecord(old, rewrapped); !errors.Is(err, atrest.ErrWrongKEK) {
+		t.Errorf("OpenRecord with the old KEK = %v, want ErrWrongKEK", err)
+	}
+	again, err := atrest.OpenRecord(next, rewrapped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := personal(t, again, 5).Open(atrest.Place{}, nil, sealed); err != nil || string(b) != "Kim" {
+		t.Errorf("Open = %q, %v", b, err)
+	}
+}
+
+// Attack S11: the wrong KEK is told from damage, by name.
+func TestWrongKEKIsSaidSo(t *testing.T) {
+	right, wrong := newKEK(t, 1), newKEK(t, 2)
+	_, err := atrest.OpenRecord(wrong, wrapRecord(t, newKeys(t), right))
+	if !errors.Is(err, atrest.ErrWrongKEK) || errors.Is(err, atrest.ErrCorruptRecord) {
+		t.Fatalf("OpenRecord = %v, want ErrWrongKEK", err)
+	}
+	if !strings.Contains(err.Error(), right.ID()) || !strings.Contains(err.Error(), wrong.ID()) {
+		t.Errorf("OpenRecord = %v, want both ids", err)
+	}
+}
+
+// Attacks S2, S8: no byte of the record can be changed, and no keyset left
+// out, taken from an older record or given another name.
+func TestDamagedRecordIsRefused(t *testing.T) {
+	k, kek := newKeys(t, 5), newKEK(t, 1)
+	record := wrapRecord(t, k, kek)
+	for i := range record {
+		bad := bytes.Clone(record)
+		bad[i] ^= 1
+		if _, err := atrest.OpenRecord(kek, bad); !errors.Is(err, atrest.ErrCorruptRecord) && !errors.Is(err, atrest.ErrWrongKEK) {
+			t.Fatalf("byte %d changed: OpenRecord = %v", i, err)
+		}
+		if _, err := atrest.OpenRecord(kek, record[:i]); !errors.Is(err, atrest.ErrCorruptRecord) {
+			t.Fatalf("cut to %d bytes: OpenRecord = %v, want ErrCorruptRecord", i, err)
+		}
+	}
+	if _, err := atrest.OpenRecord(kek, append(bytes.Clone(record), 0)); !errors.Is(err, atrest.ErrCorruptRecord) {
+		t.Errorf("trailing byte: OpenRecord = %v, want ErrCorruptRecord", err)
+	}
+	// The proof of the record with one period does not fit the one without.
+	older := wrapRecord(t, newKeysWithout(t, k, 5), kek)
+	mixed := append(bytes.Clone(older[:len(older)-proofField]), record[len(record)-proofField:]...)
+	if _, err := atrest.OpenRecord(kek, mixed); !errors.Is(err, atrest.ErrCorruptRecord) {
+		t.Errorf("keyset left out: OpenRecord = %v, want ErrCorruptRecord", err)
+	}
+}
+
+const proofField = 6 + 40
+
+func newKeysWithout(t *testing.T, k *atrest.Keys, n uint32) *atrest.Keys {
+	t.Helper()
+	if err := k.DropPeriod(n); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// rewrite changes the list of keysets and signs the record with the true KEK,
+// as nobody but the owner can: the list itself is canonical.
+func rewrite(t *testing.T, record []byte, fill byte, change func(list [][]byte) [][]byte) []byte {
+	t.Helper()
+	d := tlv.NewDecoder(record[1:])
+	kek, instance, period := d.Range(1, 8, 8), d.Range(2, 16, 16), d.Range(3, 8, 8)
+	inner := tlv.NewDecoder(d.Range(4, 1, 1<<20))
+	var list [][]byte
+	for i := uint16(1); inner.More(); i++ {
+		list = append(list, inner.Range(i, 1, 1<<10))
+	}
+	var encoded []byte
+	for i, v := range change(list) {
+		encoded = tlv.Append(encoded, uint16(i+1), v)
+	}
+	b := tlv.Append([]byte{1}, 1, kek)
+	b = tlv.Append(b, 2, instance)
+	b = tlv.Append(b, 3, period)
+	b = tlv.Append(b, 4, encoded)
+	proof, err := insecureWrap(t, fill).Encrypt(nil, append(tlv.Domain("vasp-enclave/v1/data-keyset-record"), b...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tlv.Append(b, 5, proof)
+}
+
+// insecureWrap is the wrapping key of FORMAT.md, derived from a public KEK.
+func insecureWrap(t *testing.T, fill byte) identity.AEAD {
+	t.Helper()
+	raw, err := hkdf.Key(sha256.New, insecure.Seed(fill), nil, "vasp-enclave/v1/kek-wrap", 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return insecure.AEADOf(t, raw)
+}
+
+func TestKeysetListIsCanonicalWhoeverWritesIt(t *testing.T) {
+	k, kek := newKeys(t, 5, 6), newKEK(t, 1)
+	record := wrapRecord(t, k, kek)
+	for name, change := range map[string]func(l [][]byte) [][]byte{
+		"private left out": func(l [][]byte) [][]byte { return l[2:] },
+		"index left out":   func(l [][]byte) [][]byte { return append(l[:2:2], l[4:]...) },
+		"periods swapped": func(l [][]byte) [][]byte {
+			return append(l[:4:4], l[6], l[7], l[4], l[5])
+		},
+		"period twice":       func(l [][]byte) [][]byte { return append(l, l[6], l[7]) },
+		"period renamed":     func(l [][]byte) [][]byte { l[6] = []byte("personal/7"); return l },
+		"keys exchanged":     func(l [][]byte) [][]byte { l[5], l[7] = l[7], l[5]; return l },
+		"unknown name":       func(l [][]byte) [][]byte { l[6] = []byte("personal"); return l },
+		"padded number":      func(l [][]byte) [][]byte { l[6] = []byte("personal/06"); return l },
+		"number too large":   func(l [][]byte) [][]byte { l[6] = []byte("personal/4294967296"); return l },
+		"name without a key": func(l [][]byte) [][]byte { return l[:7] },
+		"index as private":   func(l [][]byte) [][]byte { l[1] = l[3]; return l },
+	} {
+		bad := rewrite(t, record, 1, change)
+		if _, err := atrest.OpenRecord(kek, bad); !errors.Is(err, atrest.ErrCorruptRecord) {
+			t.Errorf("%s: OpenRecord = %v, want ErrCorruptRecord", name, err)
+		}
+	}
+	same := rewrite(t, record, 1, func(l [][]byte) [][]byte { return l })
+	if _, err := atrest.OpenRecord(kek, same); err != nil {
+		t.Errorf("unchanged: OpenRecord = %v", err)
+	}
+}
+
+func TestRecordWithAnImpossiblePeriodIsRefused(t *testing.T) {
+	record := wrapRecord(t, newKeys(t), newKEK(t, 1))
+	for name, period := range map[string]uint64{"zero": 0, "half a second": 500, "longer than time": 1 << 63} {
+		bad := bytes.Clone(record)
+		copy(bad[1+6+8+6+16:], tlv.AppendUint64(nil, 3, period))
+		if _, err := atrest.OpenRecord(newKEK(t, 1), bad); !errors.Is(err, atrest.ErrCorruptRecord) || !strings.Contains(err.Error(), "retention period") {
+			t.Errorf("%s: OpenRecord = %v, want ErrCorruptRecord", name, err)
+		}
+	}
+}
+
+func TestThereIsAnEndOfPeriods(t *testing.T) {
+	k, err := atrest.NewKeys(instance, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint32(10000) {
+		if err := k.AddPeriod(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := k.AddPeriod(10000); err == nil {
+		t.Error("period 10001: AddPeriod succeeds, want an error")
+	}
+	kek := newKEK(t, 1)
+	if got, err := atrest.OpenRecord(kek, wrapRecord(t, k, kek)); err != nil || len(got.Periods()) != 10000 {
+		t.Errorf("OpenRecord of the largest record: %v", err)
+	}
+}
+
+// vectors are testdata/vectors.json: frozen bytes that every version must
+// open. The KEK is public, and so insecure.
+type vectors struct {
+	InsecureKEK insecure.Hex
+	KEKID       string
+	Record      insecure.Hex // instance 010203..., 30 days, periods 5 and 681
+	Values      []valueVector
+	Index       insecure.Hex // of "0xabc" for "account"
+	MAC         insecure.Hex // of "0xabc" for "account"
+}
+
+type valueVector struct {
+	Keyset    string // "private" or "personal/681"
+	Bucket    string
+	Record    insecure.Hex
+	Version   uint64
+	Clear     insecure.Hex
+	Plaintext string
+	Sealed    insecure.Hex
+}
+
+func TestFrozenRecordAndValuesStillOpen(t *testing.T) {
+	var v vectors
+	insecure.Vectors(t, "testdata/vectors.json", &v)
+	kek, err := atrest.NewKEK(v.InsecureKEK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kek.ID() != v.KEKID {
+		t.Errorf("ID = %s, frozen is %s", kek.ID(), v.KEKID)
+	}
+	k, err := atrest.OpenRecord(kek, v.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k.Instance() != instance || k.PeriodLength() != month || len(k.Periods()) != 2 {
+		t.Errorf("OpenRecord: instance %x, period %v, periods %v", k.Instance(), k.PeriodLength(), k.Periods())
+	}
+	index, mac := k.Index("account", []byte("0xabc")), k.MAC("account", []byte("0xabc"))
+	if !bytes.Equal(index[:], v.Index) || !bytes.Equal(mac[:], v.MAC) {
+		t.Errorf("Index = %x, MAC = %x, frozen are %x, %x", index, mac, v.Index, v.MAC)
+	}
+	if len(v.Values) != 2 {
+		t.Fatalf("%d values, want 2", len(v.Values))
+	}
+	for _, in := range v.Values {
+		c := k.Private()
+		if in.Keyset != "private" {
+			c = personal(t, k, 681)
+		}
+		got, err := c.Open(atrest.Place{Bucket: in.Bucket, Record: in.Record, Version: in.Version}, in.Clear, in.Sealed)
+		if err != nil || string(got) != in.Plaintext {
+			t.Errorf("%s: Open = %q, %v, want %q", in.Keyset, got, err, in.Plaintext)
+		}
+	}
+}
+
+func FuzzOpenRecord(f *testing.F) {
+	k, kek := newKeys(f, 5), newKEK(f, 1)
+	record := wrapRecord(f, k, kek)
+	f.Add(record)
+	f.Add(record[:40])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, err := atrest.OpenRecord(kek, b); err == nil && !bytes.Equal(b, record) {
+			t.Errorf("OpenRecord accepts %x", b)
+		}
+		_, _ = atrest.RecordKEK(b)
+	})
+}
+
+func FuzzOpenValue(f *testing.F) {
+	c := newKeys(f).Private()
+	sealed, err := c.Seal(atrest.Place{}, nil, []byte("x"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sealed)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, err := c.Open(atrest.Place{Version: 1}, nil, b); !errors.Is(err, atrest.ErrCorrupt) {
+			t.Errorf("Open(%x) at another place = %v, want ErrCorrupt", b, err)
+		}
+	})
+}
+
+func BenchmarkSeal(b *testing.B) {
+	c, plaintext := newKeys(b).Private(), make([]byte, 3000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Seal(atrest.Place{Bucket: "history", Record: make([]byte, 8)}, nil, plaintext); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	c, p := newKeys(b).Private(), atrest.Place{Bucket: "history", Record: make([]byte, 8)}
+	sealed, err := c.Seal(p, nil, make([]byte, 3000))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Open(p, nil, sealed); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkIndex(b *testing.B) {
+	k := newKeys(b)
+	for b.Loop() {
+		k.Index("account", []byte("0xabcdef"))
+	}
+}
+
+func BenchmarkOpenRecord(b *testing.B) {
+	k, kek := newKeys(b, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12), newKEK(b, 1)
+	record := wrapRecord(b, k, kek)
+	for b.Loop() {
+		if _, err := atrest.OpenRecord(kek, record); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
