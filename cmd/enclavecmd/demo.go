@@ -115,7 +115,7 @@ func (s *story) tell() error {
 
 // verified is a transfer to a customer the receiver has.
 func (s *story) verified() error {
-	request := demoRequest(s.receiver.ID, "Taylor", "Robbins", demoAccount)
+	request := sandbox.Request(s.receiver.ID)
 	s.say("\n== A transfer to a customer of %s ==", s.receiver.Name)
 	s.step("1", fmt.Sprintf("%s's backend asks its own enclave, in plain JSON on this machine", s.sender.Name))
 	s.show("POST "+s.sender.API+"/v1/verifications", string(request))
@@ -132,7 +132,7 @@ func (s *story) verified() error {
 	if err != nil {
 		return err
 	}
-	if err := s.relayedSteps(relayed, demoNames); err != nil {
+	if err := s.relayedSteps(relayed, sandbox.PersonalData); err != nil {
 		return err
 	}
 	return s.outcome(accepted.VerificationUUID, row, callback)
@@ -200,7 +200,7 @@ func (s *story) outcome(id string, row *sandbox.Row, callback string) error {
 // denied is a transfer to an account nobody has.
 func (s *story) denied() error {
 	s.say("\n== A transfer to an address that %s does not know ==", s.receiver.Name)
-	accepted, err := s.sender.Verify(s.ctx, demoRequest(s.receiver.ID, "Taylor", "Robbins", "0x000000000000000000000000000000000000dEaD"))
+	accepted, err := s.sender.Verify(s.ctx, sandbox.RequestFor(s.receiver.ID, "0x000000000000000000000000000000000000dEaD"))
 	if err != nil {
 		return err
 	}
@@ -238,24 +238,6 @@ Everything keeps running until Ctrl-C. Play on, as %s's backend:
   curl -s %[7]s/requests        # what %[8]s's backend was asked
 
 Files, logs and settings: %[9]s`,
-		s.sender.Name, s.sender.API, s.receiver.ID, demoAccount, demoRequest(s.receiver.ID, "Taylor", "Robbins", demoAccount),
+		s.sender.Name, s.sender.API, s.receiver.ID, sandbox.Account, sandbox.Request(s.receiver.ID),
 		s.sender.Metrics, s.receiver.RobotURL, s.receiver.Name, s.alliance.Dir)
-}
-
-// demoAccount is the sandbox customer Taylor Robbins's at the receiver.
-const demoAccount = "0xFa230E9cCAF5e382539147294d7965Eeccbbfa5c"
-
-// demoNames is every piece of personal data in demoRequest.
-var demoNames = []string{"Moreau", "Camille", "1991-04-17", "Lyon", "12 Rue de la République", "cust-20417", "Robbins", "Taylor", demoAccount, "0x8ba1f109551bD432803012645Ac136ddd64DBA72"}
-
-func demoRequest(beneficiaryVASP, first, last, account string) []byte {
-	return fmt.Appendf(nil, `{"keyType":"PerVasp","beneficiaryVaspId":%q,`+
-		`"assetInfo":{"symbol":"ETH","network":"Ethereum","amount":"1.25","isExceedingThreshold":true,"tradePrice":"4100.00","tradeCurrency":"USD","tradeISODatetime":"2026-01-15T09:30:00.000Z"},`+
-		`"requiredBeneficiaryInfo":"ACCOUNT_NUMBER,NATURAL_PERSON_NAME",`+
-		`"payload":{"version":"1.0","ivms101":{`+
-		`"originator":{"originatorPersons":[{"naturalPerson":{"name":{"nameIdentifier":[{"primaryIdentifier":"Moreau","secondaryIdentifier":"Camille","nameIdentifierType":"LEGL"}]},`+
-		`"geographicAddress":[{"addressType":"HOME","addressLine":["12 Rue de la République"],"townName":"Lyon","country":"FR"}],`+
-		`"dateAndPlaceOfBirth":{"dateOfBirth":"1991-04-17","placeOfBirth":"Lyon"},"customerIdentification":"cust-20417"}}],"accountNumber":["0x8ba1f109551bD432803012645Ac136ddd64DBA72"]},`+
-		`"beneficiary":{"beneficiaryPersons":[{"naturalPerson":{"name":{"nameIdentifier":[{"primaryIdentifier":%q,"secondaryIdentifier":%q,"nameIdentifierType":"LEGL"}]}}}],"accountNumber":[%q]}}}}`,
-		beneficiaryVASP, last, first, account)
 }

@@ -1,0 +1,84 @@
+package sandbox_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The demo ends with 0 and tells all eight steps of the flow, with what each
+// party saw.
+func TestTheDemoTellsTheWholeStory(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, built.Enclave, "demo").CombinedOutput()
+	if err != nil {
+		t.Fatalf("demo: %v\n%s", err, out)
+	}
+	for i := 1; i <= 8; i++ {
+		if !regexp.MustCompile(`(?m)^` + string(rune('0'+i)) + `  `).Match(out) {
+			t.Errorf("step %d is missing", i)
+		}
+	}
+	for _, want := range []string{"Authorization: Bearer", "VERIFICATION_RESULT", "=> VERIFIED", "=> DENIED (UNKNOWN-ADDRESS)", "0 of 10 found"} {
+		if !bytes.Contains(out, []byte(want)) {
+			t.Errorf("the demo does not show %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Logf("%s", out)
+	}
+}
+
+// With --keep everything runs until Ctrl-C, the printed curl lines work, and
+// nothing is left afterwards.
+func TestTheDemoKeepsRunningUntilCtrlC(t *testing.T) {
+	dir := t.TempDir()
+	demo := exec.Command(built.Enclave, "demo", "--keep", "--dir", dir)
+	pipe, err := demo.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = demo.Process.Kill() }()
+	var curls []string
+	lines := bufio.NewScanner(pipe)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if strings.HasPrefix(line, "curl ") {
+			curls = append(curls, line)
+		}
+		if strings.HasPrefix(line, "Files, logs") {
+			break
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, pipe) }()
+	if len(curls) < 6 {
+		t.Fatalf("only %d curl lines were printed", len(curls))
+	}
+	for _, line := range curls {
+		out, err := exec.CommandContext(t.Context(), "sh", "-ec", line).CombinedOutput()
+		if err != nil || len(out) == 0 || bytes.Contains(out, []byte(`"code"`)) {
+			t.Errorf("%s\n%v: %s", line, err, out)
+		}
+	}
+	if err := demo.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Wait(); err != nil {
+		t.Errorf("after Ctrl-C: %v", err)
+	}
+	if left, _ := exec.Command("pgrep", "-f", dir).Output(); len(left) > 0 {
+		t.Errorf("processes are left: %s", left)
+	}
+}
