@@ -6,8 +6,9 @@ import (
 	"os"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/enclavecmd"
+	"github.com/vasp-enclave/vasp-enclave/plugins/standard"
 )
 
 func main() {
-	os.Exit(enclavecmd.Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+	os.Exit(enclavecmd.Main(standard.Catalog(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }

@@ -3,6 +3,7 @@
 package enclavecmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+	"github.com/vasp-enclave/vasp-enclave/plugins"
 )
 
 // Version is what `enclave version` prints and peers see; the build sets it.
@@ -29,9 +31,10 @@ type configError struct{ error }
 
 func (e configError) Unwrap() error { return e.error }
 
-// Main runs one command and returns the process's exit code. It reads no
-// global state but the process's signals.
-func Main(args, environ []string, stdout, stderr io.Writer) int {
+// Main runs one command and returns the process's exit code. The catalog is
+// what this build can plug in. It reads no global state but the process's
+// signals.
+func Main(catalog *plugins.Catalog, args, environ []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:   "enclave",
 		Short: "The Travel Rule enclave of one VASP",
@@ -42,8 +45,8 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(environ), demoCommand(environ), configCommand(environ), checkCommand(environ), healthCommand(environ), versionCommand())
-	err := root.Execute()
+	root.AddCommand(runCommand(catalog, environ), demoCommand(environ), configCommand(environ), checkCommand(catalog, environ), healthCommand(environ), versionCommand())
+	err := root.ExecuteContext(context.Background())
 	var wrong configError
 	switch {
 	case err == nil:
@@ -104,7 +107,7 @@ func printWarnings(w io.Writer, warnings []string) {
 	}
 }
 
-func checkCommand(environ []string) *cobra.Command {
+func checkCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 	var file string
 	c := &cobra.Command{
 		Use: "check-config", Short: "Say whether `run` would start with these settings, without starting", Args: cobra.NoArgs,
@@ -117,7 +120,7 @@ func checkCommand(environ []string) *cobra.Command {
 				}
 				env = append(env, more...)
 			}
-			if err := checkConfig(c.ErrOrStderr(), env); err != nil {
+			if err := checkConfig(c.Context(), catalog, c.ErrOrStderr(), env); err != nil {
 				return configError{err}
 			}
 			_, err := fmt.Fprintln(c.OutOrStdout(), "ok: the settings would start an enclave")
@@ -143,7 +146,7 @@ func readEnvFile(name string) ([]string, error) {
 
 // checkConfig is as strict as can be: what `run` warns about, an unknown
 // variable, is an error here, and every file that a setting names is read.
-func checkConfig(stderr io.Writer, environ []string) error {
+func checkConfig(ctx context.Context, catalog *plugins.Catalog, stderr io.Writer, environ []string) error {
 	var s Settings
 	warnings, err := settings.Load(Prefix, &s, environ)
 	printWarnings(stderr, warnings)
@@ -152,7 +155,7 @@ func checkConfig(stderr io.Writer, environ []string) error {
 		problems = append(problems, errors.New(unknown.String()))
 	}
 	if err == nil {
-		_, err := readParts(&s)
+		_, err := readParts(ctx, catalog, &s)
 		problems = append(problems, err)
 	}
 	return errors.Join(problems...)

@@ -1,6 +1,7 @@
 package enclavecmd
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
@@ -29,7 +31,7 @@ type parts struct {
 }
 
 // readParts reads them all, and reports every problem at once.
-func readParts(s *Settings) (*parts, error) {
+func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*parts, error) {
 	p := new(parts)
 	var problems []error
 	note := func(err error) {
@@ -37,7 +39,7 @@ func readParts(s *Settings) (*parts, error) {
 			problems = append(problems, err)
 		}
 	}
-	key, err := s.KEK()
+	key, err := s.KEKFrom(ctx, catalog)
 	if err == nil {
 		p.kek, err = atrest.NewKEK(key)
 	}

@@ -19,17 +19,18 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 )
 
-func runCommand(environ []string) *cobra.Command {
+func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 	c := &cobra.Command{
 		Use: "run", Short: "Run the enclave until SIGTERM or SIGINT", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			return Run(ctx, environ, c.ErrOrStderr())
+			return Run(ctx, catalog, environ, c.ErrOrStderr())
 		},
 	}
 	return withSettings(c, "Runs the enclave until SIGTERM or SIGINT.")
@@ -37,13 +38,13 @@ func runCommand(environ []string) *cobra.Command {
 
 // Run runs one enclave with the settings of environ until ctx ends, and logs
 // to w. It logs "enclave ready" with the addresses it listens on.
-func Run(ctx context.Context, environ []string, w io.Writer) error {
+func Run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.Writer) error {
 	var s Settings
 	warnings, err := settings.Load(Prefix, &s, environ)
 	if err != nil {
 		return configError{err}
 	}
-	p, err := readParts(&s)
+	p, err := readParts(ctx, catalog, &s)
 	if err != nil {
 		return configError{err}
 	}
