@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -24,7 +25,7 @@ const said = `{"beneficiaryPersons":[{"naturalPerson":{"name":{"nameIdentifier":
 
 // verified lets B's backend know the customer.
 func verified(w *proxytest.World) {
-	w.B.Backend.OnUser(func([]byte) (*vasp.UserAnswer, error) {
+	w.B.Backend.OnUser(func(context.Context, []byte) (*vasp.UserAnswer, error) {
 		return &vasp.UserAnswer{Result: "VERIFIED", Reason: "OK", Version: "1.0", Beneficiary: []byte(said)}, nil
 	})
 }

@@ -8,33 +8,41 @@ package proxytest
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
-	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
-	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 	"github.com/vasp-enclave/vasp-enclave/storage/memory"
 )
+
+// The two VASPs of a world. The ids do not fit a signed number.
+const (
+	IDOfA identity.VASPID = 15952089931162058999
+	IDOfB identity.VASPID = 16384656509591635927
+)
+
+// Network is what the parties' envelopes are bound to.
+const Network = "test"
 
 // World is two parties and what is between them.
 type World struct {
 	A, B    *Party
 	Central *Central
-	t       *testing.T
+
+	t   testing.TB
+	now func() time.Time
 }
 
 // Party is one VASP.
@@ -43,25 +51,36 @@ type Party struct {
 	Enclave *proxy.Enclave
 	Backend *Backend
 	History *bolt.DB
-	Metrics *prometheus.Registry
-	Log     *Log
-	File    string
+	Metrics *prometheus.Registry // of the present run of the enclave
+	Log     *Log                 // of all runs
+	File    string               // the history
+
+	// Signer and Own are the enclave's own, for tests in which the party
+	// itself is hostile.
+	Signer *identity.Signer
+	Own    *keyring.Own
 
 	world  *World
 	kek    *atrest.KEK
+	cache  *memory.PeerKeys
 	stop   context.CancelFunc
 	done   chan error
 	tweaks []func(*proxy.Config)
-	now    func() time.Time
 }
 
 // NewWorld starts two enclaves that know each other through central. Tweaks
 // change every enclave's configuration.
-func NewWorld(t *testing.T, tweaks ...func(*proxy.Config)) *World {
+func NewWorld(t testing.TB, tweaks ...func(*proxy.Config)) *World {
 	t.Helper()
-	w := &World{t: t, Central: &Central{parties: map[identity.VASPID]*Party{}, registered: map[identity.VASPID]relay.Registration{}}}
-	w.A = w.newParty(15952089931162058999, tweaks)
-	w.B = w.newParty(16384656509591635927, tweaks)
+	return NewWorldAt(t, time.Now, tweaks...)
+}
+
+// NewWorldAt is NewWorld with a clock for everything in both parties.
+func NewWorldAt(t testing.TB, now func() time.Time, tweaks ...func(*proxy.Config)) *World {
+	t.Helper()
+	w := &World{t: t, now: now, Central: newCentral(t)}
+	w.A = w.newParty(IDOfA, tweaks)
+	w.B = w.newParty(IDOfB, tweaks)
 	for _, p := range []*Party{w.A, w.B} {
 		p.Start()
 	}
@@ -76,13 +95,15 @@ func (w *World) newParty(id identity.VASPID, tweaks []func(*proxy.Config)) *Part
 		w.t.Fatal(err)
 	}
 	p := &Party{
-		ID: id, Backend: newBackend(), Log: &Log{}, world: w, kek: kek, tweaks: tweaks, now: time.Now,
+		ID: id, Backend: newBackend(), Log: &Log{}, world: w, kek: kek, tweaks: tweaks,
 		File: filepath.Join(w.t.TempDir(), id.String()+".db"),
 	}
-	w.Central.parties[id] = p
 	w.t.Cleanup(p.Stop)
 	return p
 }
+
+// Tweak changes the party's configuration from its next Start on.
+func (p *Party) Tweak(tweaks ...func(*proxy.Config)) { p.tweaks = append(p.tweaks, tweaks...) }
 
 // Start opens the party's history and runs its enclave; again after Stop, it
 // is the same VASP after a restart.
@@ -90,28 +111,30 @@ func (p *Party) Start() {
 	t := p.world.t
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
+	now := p.world.now
 	p.Metrics = prometheus.NewRegistry()
 	logger := slog.New(slog.NewJSONHandler(p.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	db, err := bolt.Open(bolt.Options{Path: p.File, KEK: p.kek, Now: p.now, Metrics: p.Metrics, Logger: logger})
+	db, err := bolt.Open(bolt.Options{Path: p.File, KEK: p.kek, Now: now, Metrics: p.Metrics, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, chain, err := proxy.OpenIdentity(ctx, db, db.Keys().PrivateAEAD(), p.ID, p.now())
+	signer, chain, err := proxy.OpenIdentity(ctx, db, db.Keys().PrivateAEAD(), p.ID, now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	own, err := keyring.OpenOwn(ctx, keyring.OwnConfig{
-		Signer: signer, Store: db, AEAD: db.Keys().PrivateAEAD(), Suite: identity.SuiteXWing, Now: p.now,
+		Signer: signer, Store: db, AEAD: db.Keys().PrivateAEAD(), Suite: identity.SuiteXWing, Now: now,
 		MaxEnvelopeLife: proxy.MaxEnvelopeLife, Skew: time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.cache = memory.New(1000, now)
 	config := proxy.Config{
-		Self: p.ID, Network: "test", Signer: signer, Chain: chain, History: db, Own: own, Cache: memory.New(1000, p.now),
+		Self: p.ID, Network: Network, Signer: signer, Chain: chain, History: db, Own: own, Cache: p.cache,
 		Relay: &line{p.world.Central, p.ID}, Backend: p.Backend, PublicEndpoint: "https://" + p.ID.String() + ".example", Version: "test",
-		Suites: []identity.Suite{identity.SuiteXWing}, VASPIVMS101: []byte(`{"legalPerson":{"name":{"nameIdentifier":[{"legalPersonName":"Co ` + p.ID.String() + `","legalPersonNameIdentifierType":"LEGL"}]}}}`),
-		Callbacks: true, KeyTTL: 30 * time.Minute, Timeout: 10 * time.Minute, Skew: time.Minute, Now: p.now, Logger: logger, Metrics: p.Metrics,
+		Suites: []identity.Suite{identity.SuiteXWing}, VASPIVMS101: []byte(LegalPerson(p.ID)),
+		Callbacks: true, KeyTTL: 30 * time.Minute, Timeout: 10 * time.Minute, Skew: time.Minute, Now: now, Logger: logger, Metrics: p.Metrics,
 	}
 	for _, tweak := range p.tweaks {
 		tweak(&config)
@@ -120,9 +143,15 @@ func (p *Party) Start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.world.Central.setEnclave(p, enclave)
+	p.Enclave, p.Signer, p.Own = enclave, signer, own
+	p.world.Central.serve(p.ID, enclave)
 	p.History, p.stop, p.done = db, stop, make(chan error, 1)
 	go func() { p.done <- enclave.Run(ctx) }()
+}
+
+// LegalPerson is a party's own IVMS101 part.
+func LegalPerson(id identity.VASPID) string {
+	return `{"legalPerson":{"name":{"nameIdentifier":[{"legalPersonName":"Co ` + id.String() + `","legalPersonNameIdentifierType":"LEGL"}]}}}`
 }
 
 // Stop ends the enclave and closes its history.
@@ -135,10 +164,18 @@ func (p *Party) Stop() {
 		p.world.t.Errorf("enclave of %s ended with %v", p.ID, err)
 	}
 	p.stop = nil
-	p.world.Central.setEnclave(p, nil)
+	p.world.Central.cut(p.ID)
 	if err := p.History.Close(); err != nil {
 		p.world.t.Errorf("close the history of %s: %v", p.ID, err)
 	}
+	_ = p.cache.Close()
+}
+
+// Call is a request of the party's backend to its enclave.
+func (p *Party) Call(method, path string, body []byte) (status int, answer []byte) {
+	w := httptest.NewRecorder()
+	p.Enclave.API("").ServeHTTP(w, httptest.NewRequest(method, path, bytes.NewReader(body)))
+	return w.Code, w.Body.Bytes()
 }
 
 // awaitRegistered waits until central knows both; every enclave registers by
@@ -179,247 +216,9 @@ func (l *Log) String() string {
 	return l.b.String()
 }
 
-// Central relays between the parties of a world.
-type Central struct {
-	mu         sync.Mutex
-	parties    map[identity.VASPID]*Party
-	enclaves   map[identity.VASPID]*proxy.Enclave
-	registered map[identity.VASPID]relay.Registration
-	relayed    [][]byte
-
-	// Tamper, when set, sees every message before it is delivered and may
-	// change it; an error is central's own. Reply does the same on the way back.
-	tamper func(from, to identity.VASPID, message []byte) ([]byte, error)
-	reply  func(from, to identity.VASPID, message []byte) ([]byte, error)
-	// identities replaces what the directory says of a VASP's identity.
-	identities map[identity.VASPID][]byte
-	down       bool
+// post puts a message before an enclave as its public listener would.
+func post(ctx context.Context, e *proxy.Enclave, message []byte) (int, []byte) {
+	w := httptest.NewRecorder()
+	e.ServeMessage(w, httptest.NewRequestWithContext(ctx, http.MethodPost, relay.MessagesPath, bytes.NewReader(message)))
+	return w.Code, w.Body.Bytes()
 }
-
-// ErrDown is what an enclave hears while central is down.
-var ErrDown = errors.New("central is down")
-
-// Tamper puts a hand into the messages on the way to the recipient; nil takes
-// it out.
-func (c *Central) Tamper(f func(from, to identity.VASPID, message []byte) ([]byte, error)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tamper = f
-}
-
-// TamperReply does the same to the replies.
-func (c *Central) TamperReply(f func(from, to identity.VASPID, message []byte) ([]byte, error)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reply = f
-}
-
-// ShowIdentity lets the directory show another chain for a VASP.
-func (c *Central) ShowIdentity(id identity.VASPID, chain []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.identities == nil {
-		c.identities = map[identity.VASPID][]byte{}
-	}
-	c.identities[id] = chain
-}
-
-// Down takes central away, or brings it back.
-func (c *Central) Down(down bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.down = down
-}
-
-// Relayed is every message and reply that went through.
-func (c *Central) Relayed() [][]byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([][]byte(nil), c.relayed...)
-}
-
-// Registered counts the members that registered an enclave.
-func (c *Central) Registered() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.registered)
-}
-
-func (c *Central) setEnclave(p *Party, e *proxy.Enclave) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.enclaves == nil {
-		c.enclaves = map[identity.VASPID]*proxy.Enclave{}
-	}
-	if e != nil {
-		p.Enclave = e
-	}
-	c.enclaves[p.ID] = e
-}
-
-// Send puts a message before a party's enclave, as central may at any time.
-// The status is HTTP's.
-func (c *Central) Send(to identity.VASPID, message []byte) (status int, reply []byte) {
-	c.mu.Lock()
-	enclave := c.enclaves[to]
-	c.mu.Unlock()
-	if enclave == nil {
-		return 502, nil
-	}
-	return post(enclave, message)
-}
-
-// line is one enclave's connection to central.
-type line struct {
-	central *Central
-	self    identity.VASPID
-}
-
-var _ proxy.Relay = (*line)(nil)
-
-func (l *line) Deliver(_ context.Context, to identity.VASPID, message []byte) ([]byte, error) {
-	c := l.central
-	c.mu.Lock()
-	tamper, tamperReply, down := c.tamper, c.reply, c.down
-	c.mu.Unlock()
-	if down {
-		return nil, ErrDown
-	}
-	if tamper != nil {
-		var err error
-		if message, err = tamper(l.self, to, message); err != nil {
-			return nil, err
-		}
-	}
-	status, reply := c.Send(to, message)
-	if status != 200 {
-		return nil, &relay.Error{Code: "RECIPIENT-UNREACHABLE", Status: 502, Retryable: true}
-	}
-	c.mu.Lock()
-	c.relayed = append(c.relayed, message, reply)
-	c.mu.Unlock()
-	if tamperReply != nil {
-		return tamperReply(to, l.self, reply)
-	}
-	return reply, nil
-}
-
-func (l *line) Directory(context.Context) (*relay.Directory, error) {
-	c := l.central
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.down {
-		return nil, ErrDown
-	}
-	d := new(relay.Directory)
-	for _, id := range []identity.VASPID{15952089931162058999, 16384656509591635927} {
-		m := relay.Member{
-			Health: "UP", VASPID: id, VASPName: "V" + id.String(), LegalName: "Legal " + id.String(), IsAlliance: true,
-			Protocol: "VERIFYVASP", LicensedStatus: "Regulated", VASPStatus: "VERIFIED-MEMBER",
-			CreatedAt: "2026-01-02T03:04:05.000Z", UpdatedAt: "2026-01-02T03:04:05.000Z",
-		}
-		if r, ok := c.registered[id]; ok {
-			m.Identity = r.Identity
-		}
-		if chain, ok := c.identities[id]; ok {
-			m.Identity = base64.StdEncoding.EncodeToString(chain)
-		}
-		d.VASPs = append(d.VASPs, m)
-	}
-	return d, nil
-}
-
-func (l *line) Register(_ context.Context, r relay.Registration) (*relay.Lease, error) {
-	c := l.central
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.down {
-		return nil, ErrDown
-	}
-	c.registered[l.self] = r
-	return &relay.Lease{LeaseMs: 90000, HeartbeatMs: 30000, VASPID: l.self}, nil
-}
-
-// Backend is a VASP's backend as a test scripts it.
-type Backend struct {
-	mu        sync.Mutex
-	account   func(body []byte) (*vasp.AccountAnswer, error)
-	user      func(body []byte) (*vasp.UserAnswer, error)
-	callback  func(body []byte) error
-	asked     [][]byte
-	callbacks [][]byte
-}
-
-func newBackend() *Backend {
-	b := &Backend{}
-	b.OnAccount(func([]byte) (*vasp.AccountAnswer, error) {
-		return &vasp.AccountAnswer{Result: "VERIFIED", VerifiedAt: "2026-01-02T03:04:05.000Z"}, nil
-	})
-	b.OnUser(func([]byte) (*vasp.UserAnswer, error) { return &vasp.UserAnswer{Result: "VERIFIED", Reason: "OK"}, nil })
-	b.OnCallback(func([]byte) error { return nil })
-	return b
-}
-
-// OnAccount, OnUser and OnCallback script the answers.
-func (b *Backend) OnAccount(f func(body []byte) (*vasp.AccountAnswer, error)) {
-	b.set(func() { b.account = f })
-}
-
-// OnUser scripts the answer to a user verification.
-func (b *Backend) OnUser(f func(body []byte) (*vasp.UserAnswer, error)) { b.set(func() { b.user = f }) }
-
-// OnCallback scripts the answer to a callback.
-func (b *Backend) OnCallback(f func(body []byte) error) { b.set(func() { b.callback = f }) }
-
-func (b *Backend) set(f func()) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	f()
-}
-
-// Asked is every question so far, Callbacks every callback that was answered
-// well or not.
-func (b *Backend) Asked() [][]byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return append([][]byte(nil), b.asked...)
-}
-
-// Callbacks is every callback so far.
-func (b *Backend) Callbacks() [][]byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return append([][]byte(nil), b.callbacks...)
-}
-
-func (b *Backend) VerifyAccount(_ context.Context, body []byte) (*vasp.AccountAnswer, error) {
-	b.mu.Lock()
-	b.asked = append(b.asked, bytes.Clone(body))
-	answer := b.account
-	b.mu.Unlock()
-	return answer(body)
-}
-
-func (b *Backend) VerifyUser(_ context.Context, body []byte) (*vasp.UserAnswer, error) {
-	b.mu.Lock()
-	b.asked = append(b.asked, bytes.Clone(body))
-	answer := b.user
-	b.mu.Unlock()
-	return answer(body)
-}
-
-func (b *Backend) Callback(_ context.Context, body []byte) error {
-	b.mu.Lock()
-	b.callbacks = append(b.callbacks, bytes.Clone(body))
-	answer := b.callback
-	b.mu.Unlock()
-	return answer(body)
-}
-
-// Forge makes an envelope by the given hands; tests of attacks use it.
-func Forge(s *identity.Signer, to *envelope.PublicKey, h envelope.Header, b envelope.Body) ([]byte, error) {
-	return envelope.Seal(s, to, h, b)
-}
-
-// NewID is a fresh verification id.
-func NewID() uuid.UUID { return uuid.New() }

@@ -1,0 +1,28 @@
+package proxytest
+
+import "slices"
+
+// Metric sums the series of a counter or gauge whose label values include all
+// of those given; 0 when there is none.
+func (p *Party) Metric(name string, values ...string) (sum float64) {
+	p.world.t.Helper()
+	families, err := p.Metrics.Gather()
+	if err != nil {
+		p.world.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			var has []string
+			for _, label := range m.GetLabel() {
+				has = append(has, label.GetValue())
+			}
+			if !slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(has, v) }) {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
+}
