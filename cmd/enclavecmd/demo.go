@@ -93,9 +93,10 @@ func (s *story) tell() error {
   the receiving one who sends and who receives, and to hear whether that customer is theirs.
   Exchanges are called VASPs. Names are private: only the two VASPs may read them.
 
-      %s                                         %s
-   backend -- plain JSON --> ENCLAVE == sealed ==> central == sealed ==> ENCLAVE -- plain JSON --> backend
-                            %-12s          %-12s          %-12s`,
+      %-43s %s
+      backend <--> ENCLAVE <==sealed==> central <==sealed==> ENCLAVE <--> backend
+                  %-9s            %-9s           %-9s
+      plain JSON on one machine     reads nothing    plain JSON on one machine`,
 		s.sender.Name, s.receiver.Name, s.sender.Address, "127.0.0.4", s.receiver.Address)
 	s.say("\nStarting five programs, each on an address of its own, with real TLS and real files in\n  %s", s.alliance.Dir)
 	start := time.Now()
