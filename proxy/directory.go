@@ -27,8 +27,8 @@ type directory struct {
 // How old the kept directory may be: freshness for a reader who wants the
 // health of its peers, and how often a stranger's message may make us ask.
 const (
-	directoryFresh = 5 * time.Second
-	directoryAgain = time.Second
+	directoryFresh = time.Second
+	directoryAgain = 500 * time.Millisecond
 )
 
 func (d *directory) replace(list []relay.Member, at time.Time) {
