@@ -62,14 +62,15 @@ func isPlainPath(u *url.URL) bool {
 // there: a proxy in front may have done so already. The signature covers what
 // is below.
 func Below(base *url.URL, next http.Handler) http.Handler {
-	if base.Path == "" {
+	path := strings.TrimRight(base.Path, "/")
+	if path == "" {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rest, ok := strings.CutPrefix(r.URL.Path, base.Path)
+		rest, ok := strings.CutPrefix(r.URL.Path, path)
 		if ok && strings.HasPrefix(rest, "/") {
 			u := *r.URL
-			u.Path, u.RawPath = rest, strings.TrimPrefix(u.RawPath, base.Path)
+			u.Path, u.RawPath = rest, strings.TrimPrefix(u.RawPath, path)
 			r = r.WithContext(r.Context())
 			r.URL = &u
 		}

@@ -126,13 +126,15 @@ func TestParseEndpoint(t *testing.T) {
 
 func TestBelowCutsTheBaseOff(t *testing.T) {
 	for base, paths := range map[string]map[string]string{
-		"https://a.example": {"/relay/v1/vasps": "/relay/v1/vasps", "/": "/"},
+		"https://a.example/x/": {"/x/relay/v1/vasps": "/relay/v1/vasps", "/relay/v1/vasps": "/relay/v1/vasps"},
+		"https://a.example/":   {"/relay/v1/vasps": "/relay/v1/vasps"},
+		"https://a.example":    {"/relay/v1/vasps": "/relay/v1/vasps", "/": "/"},
 		"https://a.example/x/y": {
 			"/x/y/relay/v1/vasps": "/relay/v1/vasps", "/relay/v1/vasps": "/relay/v1/vasps", "/x/y": "/x/y", "/x/yz/relay": "/x/yz/relay",
 			"/x/y/x/y/relay": "/x/y/relay", "/x/y/": "/",
 		},
 	} {
-		u, err := relay.ParseEndpoint(base)
+		u, err := url.Parse(base)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,8 @@ const (
 	CodeDown             = "RECIPIENT-DOWN"        // 503: the recipient has no lease
 	CodeTimeout          = "RECIPIENT-TIMEOUT"     // 504: no reply in time
 
+	CodeInternal = "INTERNAL-ERROR" // 500: central's own failure
+
 	// CodeUnknown stands for an answer that is not in central's form: from
 	// something in front of it, perhaps.
 	CodeUnknown = "UNKNOWN"
