@@ -187,6 +187,16 @@ func TestKeysetListIsCanonicalWhoeverWritesIt(t *testing.T) {
 			t.Errorf("%s: OpenRecord = %v, want ErrCorruptRecord", name, err)
 		}
 	}
+	// Even a keyset that was wrapped for a name no one would write.
+	strange := rewrite(t, record, 1, func(l [][]byte) [][]byte {
+		place := tlv.AppendPart(tlv.Domain("vasp-enclave/v1/data-keyset"), instance[:])
+		k := insecure.ValueKey(t, insecure.Seed(3))
+		l[6], l[7] = []byte("personal/06"), insecure.Wrap(t, k, insecureWrap(t, 1), tlv.AppendPart(place, []byte("personal/06")))
+		return l
+	})
+	if _, err := atrest.OpenRecord(kek, strange); !errors.Is(err, atrest.ErrCorruptRecord) {
+		t.Errorf("padded number, wrapped so: OpenRecord = %v, want ErrCorruptRecord", err)
+	}
 	same := rewrite(t, record, 1, func(l [][]byte) [][]byte { return l })
 	if _, err := atrest.OpenRecord(kek, same); err != nil {
 		t.Errorf("unchanged: OpenRecord = %v", err)
@@ -195,7 +205,7 @@ func TestKeysetListIsCanonicalWhoeverWritesIt(t *testing.T) {
 
 func TestRecordWithAnImpossiblePeriodIsRefused(t *testing.T) {
 	record := wrapRecord(t, newKeys(t), newKEK(t, 1))
-	for name, period := range map[string]uint64{"zero": 0, "half a second": 500, "longer than time": 1 << 63} {
+	for name, period := range map[string]uint64{"zero": 0, "half a second": 500, "longer than time": 1 << 63, "a second, wrapped around": 1<<58 + 1000} {
 		bad := bytes.Clone(record)
 		copy(bad[1+6+8+6+16:], tlv.AppendUint64(nil, 3, period))
 		if _, err := atrest.OpenRecord(newKEK(t, 1), bad); !errors.Is(err, atrest.ErrCorruptRecord) || !strings.Contains(err.Error(), "retention period") {

@@ -22,9 +22,6 @@ func Seal(s *identity.Signer, to *PublicKey, h Header, b Body) (sealed []byte, e
 	if h.Sender != s.Public().VASP() {
 		return nil, errors.New("seal: the header's sender is not the signer")
 	}
-	if h.Type.Sealed() != (to != nil) {
-		return nil, fmt.Errorf("seal: %s with a key: %t", h.Type, to != nil)
-	}
 	var fresh salt
 	_, _ = rand.Read(fresh[:]) // never fails (crypto/rand)
 	h.fill(s, to, fresh, b)

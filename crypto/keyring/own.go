@@ -152,7 +152,7 @@ func (o *Own) add(k ownKey) {
 	defer o.mu.Unlock()
 	o.keys[k.ID] = k
 	o.serial = max(o.serial, k.bundle.Serial)
-	fits := k.Type == identity.PerVASP && k.bundle.Suite == o.c.Suite && slices.Equal(k.bundle.Suites, o.c.Suites) &&
+	fits := k.Type == identity.PerVASP && slices.Equal(k.bundle.Suites, o.c.Suites) && // of which its own is the strongest
 		k.bundle.Identity.Fingerprint() == o.c.Signer.Public().Fingerprint()
 	if fits && k.bundle.Serial >= o.keys[o.current].serial() {
 		o.current = k.ID

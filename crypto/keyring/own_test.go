@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/internal/insecure"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
@@ -49,6 +50,7 @@ type ownStore struct {
 	puts int
 	fail error         // what PutOwnKey and DropOwnKeys answer
 	gate chan struct{} // when set, PutOwnKey waits for it
+	fall bool          // newest first
 }
 
 func (s *ownStore) OwnKeys(context.Context) ([]keyring.OwnKey, error) {
@@ -57,6 +59,10 @@ func (s *ownStore) OwnKeys(context.Context) ([]keyring.OwnKey, error) {
 	var all []keyring.OwnKey
 	for _, k := range s.keys {
 		all = append(all, k)
+	}
+	slices.SortFunc(all, func(a, b keyring.OwnKey) int { return a.NotAfter.Compare(b.NotAfter) })
+	if s.fall {
+		slices.Reverse(all)
 	}
 	return all, nil
 }
@@ -314,6 +320,16 @@ func TestSerialRisesWhenTheClockFalls(t *testing.T) {
 	}
 }
 
+func TestBundlesAnnounceAllSuitesFromTheStartOn(t *testing.T) {
+	o := newOwner(t)
+	o.config.Suite = identity.SuiteXWing
+	first := perVASP(t, o.open(t))
+	o.config.Suites = []identity.Suite{identity.SuiteX25519}
+	if b := perVASP(t, o.open(t)); b.KeyID == first.KeyID || len(b.Suites) != 2 {
+		t.Errorf("after another suite was added: bundle announces %v", b.Suites)
+	}
+}
+
 func TestOldKeysOpenButAreNotHandedOut(t *testing.T) {
 	for name, change := range map[string]func(o *owner){
 		"next identity": func(o *owner) { o.config.Signer = newSigner(t, 7) },
@@ -379,10 +395,58 @@ func TestSwappedPartsAreRefused(t *testing.T) {
 		}
 	}
 	o := newOwner(t)
-	perVASP(t, o.open(t))
+	first := perVASP(t, o.open(t))
+	stored := o.store.keys[first.KeyID]
+	for name, k := range map[string]keyring.OwnKey{
+		"bundle of another type": {ID: first.KeyID, Type: stored.Type, Wrapped: stored.Wrapped, Bundle: o.retyped(t, *first)},
+		"another private key":    {ID: first.KeyID, Type: stored.Type, Wrapped: o.wrapAnother(t, first.KeyID), Bundle: stored.Bundle},
+	} {
+		k.DeleteAfter = stored.DeleteAfter
+		o.store.keys[first.KeyID] = k
+		if _, err := keyring.OpenOwn(t.Context(), o.config); err == nil {
+			t.Errorf("%s: OpenOwn succeeds, want an error", name)
+		}
+	}
+	o.store.keys[first.KeyID] = stored
 	o.config.Signer = newSigner(t, 8)
 	if _, err := keyring.OpenOwn(t.Context(), o.config); err == nil {
 		t.Error("another VASP's keys: OpenOwn succeeds, want an error")
+	}
+}
+
+// retyped signs the same key as one of another type.
+func (o *owner) retyped(t *testing.T, b identity.Bundle) []byte {
+	t.Helper()
+	b.Type = identity.PerAddress
+	return sign(t, o.config.Signer, b)
+}
+
+// wrapAnother wraps a fresh key as if it were the one with the id.
+func (o *owner) wrapAnother(t *testing.T, id identity.KeyID) []byte {
+	t.Helper()
+	k, err := envelope.GenerateKey(identity.SuiteX25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := append([]byte("\x00\x17vasp-enclave/v1/own-key"), byte(identity.PerVASP))
+	wrapped, err := k.Wrap(o.config.AEAD, append(place, id[:]...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wrapped
+}
+
+func TestNewestKeyIsHandedOutAfterARestart(t *testing.T) {
+	o := newOwner(t)
+	own := o.open(t)
+	perVASP(t, own)
+	o.advance(20 * time.Hour)
+	newest := perVASP(t, own)
+	for _, fall := range []bool{false, true} {
+		o.store.fall = fall
+		if b := perVASP(t, o.open(t)); b.KeyID != newest.KeyID || o.store.puts != 2 {
+			t.Errorf("loaded newest first = %t: another key than the newest, or a third", fall)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package keyring_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -24,19 +25,26 @@ type cache struct {
 	ttls    []time.Duration
 	reads   int
 	fail    error
+	hold    chan struct{} // when set, the next read waits for it before it answers
 }
 
 func (c *cache) PeerKey(_ context.Context, ref keyring.Ref) ([]byte, error) {
+	b, hold, err := c.read(ref)
+	if hold != nil {
+		<-hold
+	}
+	return b, err
+}
+
+func (c *cache) read(ref keyring.Ref) (b []byte, hold chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reads++
+	hold, c.hold = c.hold, nil
 	if b, ok := c.entries[ref]; ok && c.fail == nil {
-		return b, nil
+		return b, hold, nil
 	}
-	if c.fail != nil {
-		return nil, c.fail
-	}
-	return nil, keyring.ErrNotFound
+	return nil, hold, cmp.Or(c.fail, keyring.ErrNotFound)
 }
 
 func (c *cache) PutPeerKey(_ context.Context, ref keyring.Ref, bundle []byte, ttl time.Duration) error {
@@ -434,6 +442,30 @@ func TestManyMissesMakeOneRequest(t *testing.T) {
 	})
 }
 
+// One who missed while the request was under way, and comes to ask after it
+// ended, finds its result.
+func TestLateMissMakesNoSecondRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSeeker(t)
+		hold := make(chan struct{})
+		s.hold = hold
+		late := make(chan *keyring.PeerKey, 1)
+		go func() {
+			k, err := s.key(t)
+			if err != nil {
+				t.Error(err)
+			}
+			late <- k
+		}()
+		synctest.Wait() // it has missed, and does not know yet
+		first := s.mustKey(t)
+		close(hold)
+		if k := <-late; k != first || s.requests != 1 {
+			t.Errorf("another key, or %d requests", s.requests)
+		}
+	})
+}
+
 // Whoever gives up does not take the request away from those who wait.
 func TestGivingUpLeavesTheOthersTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -571,6 +603,8 @@ func TestAdoptAcceptsAnOlderSerialButDoesNotCacheIt(t *testing.T) {
 
 func TestAdoptDoesNotCacheOtherTypes(t *testing.T) {
 	s := newSeeker(t)
+	s.mustKey(t)
+	s.ttls = nil
 	for _, ref := range []keyring.Ref{
 		{VASP: 7, Type: identity.PerAddress, Scope: [32]byte{1}},
 		{VASP: 7, Type: identity.PerVerification, Scope: [32]byte{1}},

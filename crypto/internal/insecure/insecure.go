@@ -79,15 +79,21 @@ func AEAD(tb testing.TB, fill byte) identity.AEAD {
 // AEADOf is XAES-256-GCM under a key that everybody can read.
 func AEADOf(tb testing.TB, seed []byte) identity.AEAD {
 	tb.Helper()
-	parameters, err := xaesgcm.NewParameters(xaesgcm.VariantNoPrefix, 12)
-	must(tb, err)
-	k, err := xaesgcm.NewKey(raw(seed), 0, parameters)
-	must(tb, err)
-	h, err := onekey.Of(k)
+	h, err := onekey.Of(ValueKey(tb, seed))
 	must(tb, err)
 	a, err := aead.New(h)
 	must(tb, err)
 	return a
+}
+
+// ValueKey is the XAES-256-GCM key of AEADOf.
+func ValueKey(tb testing.TB, seed []byte) *xaesgcm.Key {
+	tb.Helper()
+	parameters, err := xaesgcm.NewParameters(xaesgcm.VariantNoPrefix, 12)
+	must(tb, err)
+	k, err := xaesgcm.NewKey(raw(seed), 0, parameters)
+	must(tb, err)
+	return k
 }
 
 // raw is the one place where tests hand known key bytes to Tink.

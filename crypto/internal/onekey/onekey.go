@@ -8,6 +8,7 @@ package onekey
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -15,9 +16,6 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
-
-// maxWrapped bounds what is given to the protobuf reader.
-const maxWrapped = 8 << 10
 
 // New makes a keyset of one fresh key.
 func New(parameters key.Parameters) (*keyset.Handle, error) {
@@ -59,8 +57,8 @@ func Wrap(h *keyset.Handle, kek tink.AEAD, associatedData []byte) ([]byte, error
 // Unwrap decrypts a keyset that Wrap made and checks that it holds one
 // enabled key with the given parameters.
 func Unwrap(wrapped []byte, kek tink.AEAD, associatedData []byte, want key.Parameters) (*keyset.Handle, error) {
-	if len(wrapped) > maxWrapped {
-		return nil, fmt.Errorf("wrapped keyset has %d bytes, at most %d are read", len(wrapped), maxWrapped)
+	if !canonical(wrapped) {
+		return nil, errors.New("wrapped keyset is not in the one form that Wrap writes")
 	}
 	h, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(wrapped)), kek, associatedData)
 	if err != nil {
@@ -74,6 +72,17 @@ func Unwrap(wrapped []byte, kek tink.AEAD, associatedData []byte, want key.Param
 		return nil, errors.New("wrapped keyset holds a key of another kind")
 	}
 	return h, nil
+}
+
+// canonical says whether a wrapped keyset is what Wrap writes: the protobuf
+// message EncryptedKeyset with its field 2, the ciphertext, and nothing else.
+// Protobuf would read more, and ignore it.
+func canonical(wrapped []byte) bool {
+	if len(wrapped) == 0 || wrapped[0] != 2<<3|2 {
+		return false
+	}
+	n, width := binary.Uvarint(wrapped[1:])
+	return width > 0 && width == len(binary.AppendUvarint(nil, n)) && n == uint64(len(wrapped)-1-width)
 }
 
 // Key is the one key of a keyset.

@@ -1,6 +1,8 @@
 package onekey_test
 
 import (
+	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -94,11 +96,18 @@ func TestUnwrapRefusesOtherKeysets(t *testing.T) {
 		"another KEK":      wrap(t, h, newKEK(t), "here"),
 		"cut short":        good[:len(good)-1],
 		"empty":            {},
-		"too large":        make([]byte, 8<<10+1),
+		"unknown field":    append(bytes.Clone(good), 0x7a, 0),
+		"trailing byte":    append(bytes.Clone(good), 0),
+		"readable info":    append(bytes.Clone(good), 0x1a, 0),
+		"field twice":      append(bytes.Clone(good), good...),
+		"long length":      slices.Concat(good[:1], []byte{good[1], good[2] | 0x80, 0}, good[3:]),
 	} {
 		if _, err := onekey.Unwrap(wrapped, kek, []byte("here"), want); err == nil {
 			t.Errorf("%s: Unwrap succeeds, want refusal", name)
 		}
+	}
+	if good[2] >= 0x80 {
+		t.Fatalf("the length of %d bytes takes more than the two bytes that this test stretches", len(good))
 	}
 	for i := range good {
 		bad := append([]byte(nil), good...)

@@ -66,6 +66,8 @@ func TestOnlyTheCanonicalEncodingIsRead(t *testing.T) {
 		"missing last":        sample()[:len(sample())-8],
 		"missing middle":      bytes.Join([][]byte{first, third}, nil),
 		"reordered":           bytes.Join([][]byte{second, first, third}, nil),
+		"tags swapped":        bytes.Join([][]byte{first, retag(second, 3), retag(third[:14], 2), third[14:]}, nil),
+		"unknown tag":         bytes.Join([][]byte{first, retag(second, 9), third}, nil),
 		"repeated":            bytes.Join([][]byte{first, first, second, third}, nil),
 		"unknown tag after":   tlv.Append(sample(), 6, nil),
 		"trailing byte":       append(sample(), 0),
@@ -85,6 +87,12 @@ func TestOnlyTheCanonicalEncodingIsRead(t *testing.T) {
 			t.Errorf("cut to %d bytes: read succeeds, want refusal", n)
 		}
 	}
+}
+
+func retag(field []byte, tag byte) []byte {
+	field = bytes.Clone(field)
+	field[1] = tag
+	return field
 }
 
 func TestFirstErrorSticks(t *testing.T) {
