@@ -293,6 +293,10 @@ func (e *Enclave) conflict(ctx context.Context, key verificationKey) error {
 // anybody hears the answer. It returns the answer's text.
 func (e *Enclave) verifyUser(ctx context.Context, key verificationKey, a *envelope.Authentic, body *envelope.Body) ([]byte, error) {
 	const op = "verify user"
+	// Once the backend is asked, its answer counts, even when the sender or
+	// central has gone away meanwhile: the sender will ask again, and the
+	// backend must not be asked twice. The backend's own deadline holds.
+	ctx = context.WithoutCancel(ctx)
 	now := e.Now()
 	row := &storage.Verification{
 		UUID: key.id, Originating: key.originating, Beneficiary: e.Self, Received: true,
@@ -310,10 +314,7 @@ func (e *Enclave) verifyUser(ctx context.Context, key verificationKey, a *envelo
 		},
 		Audit: []storage.AuditEntry{audit.Verification(row.VerifiedAt, audit.Peer, audit.Open, key.id, key.originating, row.Result.String(), row.Reason)},
 	}
-	// What our backend said is written down even when the sender has hung up:
-	// it will ask again, and the backend must not be asked twice.
-	keep := context.WithoutCancel(ctx)
-	if err := e.store(keep, change); err != nil {
+	if err := e.store(ctx, change); err != nil {
 		return nil, fail(op, Storage, err)
 	}
 	e.metrics.results.WithLabelValues("received", row.Result.String()).Inc()
