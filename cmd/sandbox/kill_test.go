@@ -48,7 +48,7 @@ func surviveDeath(t *testing.T, pick func(*sandbox.Alliance) *sandbox.Program) {
 		t.Fatal(err)
 	}
 	acknowledged := send(t, a, func(done int) {
-		if done == running/4 {
+		if done == running/2 {
 			if err := victim.Kill(); err != nil {
 				t.Error(err)
 			}
@@ -58,7 +58,7 @@ func surviveDeath(t *testing.T, pick func(*sandbox.Alliance) *sandbox.Program) {
 			}
 		}
 	})
-	if len(acknowledged) < running/4 {
+	if len(acknowledged) != running {
 		t.Fatalf("only %d verifications were acknowledged", len(acknowledged))
 	}
 	eventually(t, time.Minute, "every acknowledged verification has its final state", func() bool {
@@ -95,8 +95,14 @@ func surviveDeath(t *testing.T, pick func(*sandbox.Alliance) *sandbox.Program) {
 		}
 	}
 	t.Logf("%d acknowledged: %v", len(acknowledged), results)
-	if results["VERIFIED/OK"] < len(acknowledged)*3/4 {
-		t.Errorf("too few verified: %v", results)
+	// A backend that dies with a question in its hands may have acted on it
+	// and is not asked again; every other death costs time only.
+	unanswered := 0
+	if victim == a.VASPs[1].Robot {
+		unanswered = results["ERROR/UNDEFINED-ERROR"]
+	}
+	if results["VERIFIED/OK"]+unanswered != len(acknowledged) || results["VERIFIED/OK"] < running/3 {
+		t.Errorf("results are %v", results)
 	}
 }
 
@@ -112,10 +118,11 @@ func send(t *testing.T, a *sandbox.Alliance, progress func(done int)) []string {
 	for range 20 {
 		hands.Go(func() {
 			for range running / 20 {
+				time.Sleep(20 * time.Millisecond) // so that they are under way together, at every stage
 				accepted, err := a.VASPs[0].Verify(t.Context(), body)
-				if err != nil {
-					time.Sleep(50 * time.Millisecond) // nobody there; it was not acknowledged
-					continue
+				for err != nil && t.Context().Err() == nil { // nobody there; it was not acknowledged
+					time.Sleep(50 * time.Millisecond)
+					accepted, err = a.VASPs[0].Verify(t.Context(), body)
 				}
 				mu.Lock()
 				acknowledged = append(acknowledged, accepted.VerificationUUID)
