@@ -1,0 +1,51 @@
+package centralcmd
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+)
+
+// Prefix is what the names of this program's variables begin with.
+const Prefix = "CENTRAL_"
+
+// Settings is what an operator of central decides. The help text and the
+// README's table are made from it.
+type Settings struct {
+	Listen   settings.Listen `env:"CENTRAL_LISTEN" envDefault:"127.0.0.1:8443" group:"Public listener" doc:"Where members' enclaves connect to, over TLS."`
+	BasePath string          `env:"CENTRAL_BASE_PATH" doc:"Path below which the wire lies, as in the members' VEGA_API_ENDPOINT; a proxy in front may cut it off."`
+	CertFile string          `env:"CENTRAL_TLS_CERT_FILE" required:"true" doc:"PEM file with the certificate chain, central's own first."`
+	KeyFile  string          `env:"CENTRAL_TLS_KEY_FILE" required:"true" doc:"PEM file with the private key of the certificate."`
+
+	MembersFile string `env:"CENTRAL_MEMBERS_FILE" required:"true" group:"Alliance" doc:"YAML or JSON file with the members, their addresses and keys."`
+	StateFile   string `env:"CENTRAL_STATE_FILE" required:"true" doc:"File that central keeps members' identities and registrations in; made at first start."`
+
+	RootsFile     string           `env:"CENTRAL_ROOTS_FILE" group:"Connections to enclaves" doc:"PEM file with the roots of the enclaves' certificates; unset: the system's."`
+	SourceAddress settings.Address `env:"CENTRAL_SOURCE_ADDRESS" doc:"Local address that connections to enclaves come from; unset: any. The enclaves must allow it."`
+
+	MetricsListen settings.Listen `env:"CENTRAL_METRICS_LISTEN" envDefault:"127.0.0.1:9465" group:"Operation" doc:"Where /metrics, /livez and /readyz are."`
+	LogLevel      string          `env:"CENTRAL_LOG_LEVEL" envDefault:"info" oneof:"none|error|warn|info|debug" doc:"How much to log."`
+	LogFormat     string          `env:"CENTRAL_LOG_FORMAT" envDefault:"json" oneof:"json|text" doc:"How a line of the log looks."`
+
+	UnsafeRecordFile string `env:"CENTRAL_UNSAFE_RECORD_FILE" group:"Sandboxes and tests" doc:"File that everything relayed is written to, one JSON object a line. Never in production: central promises to keep nothing."`
+}
+
+// Check says what is wrong beyond single fields.
+func (s *Settings) Check() []error {
+	if s.BasePath != "" && !strings.HasPrefix(s.BasePath, "/") {
+		return []error{errors.New("CENTRAL_BASE_PATH: must begin with /, as in /alliance")}
+	}
+	return nil
+}
+
+// Warnings says what is allowed and seldom wise.
+func (s *Settings) Warnings() (warnings []string) {
+	if s.UnsafeRecordFile != "" {
+		warnings = append(warnings, "CENTRAL_UNSAFE_RECORD_FILE is set: everything relayed is written down; fit for sandboxes only")
+	}
+	if !s.MetricsListen.Loopback() {
+		warnings = append(warnings, "CENTRAL_METRICS_LISTEN is not on loopback: let nobody but Prometheus reach it")
+	}
+	return warnings
+}
