@@ -290,13 +290,15 @@ func TestFrozenRecordAndValuesStillOpen(t *testing.T) {
 	}
 }
 
+// The record is frozen, for every fuzzing process must know the same one.
 func FuzzOpenRecord(f *testing.F) {
-	k, kek := newKeys(f, 5), newKEK(f, 1)
-	record := wrapRecord(f, k, kek)
-	f.Add(record)
-	f.Add(record[:40])
+	var v vectors
+	insecure.Vectors(f, "testdata/vectors.json", &v)
+	kek := newKEK(f, 0x44)
+	f.Add([]byte(v.Record))
+	f.Add([]byte(v.Record[:40]))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, err := atrest.OpenRecord(kek, b); err == nil && !bytes.Equal(b, record) {
+		if _, err := atrest.OpenRecord(kek, b); err == nil && !bytes.Equal(b, v.Record) {
 			t.Errorf("OpenRecord accepts %x", b)
 		}
 		_, _ = atrest.RecordKEK(b)
