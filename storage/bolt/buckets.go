@@ -1,5 +1,7 @@
 package bolt
 
+import "hash/crc32"
+
 // bucket is one of the file's top level buckets. FORMAT.md is the same list
 // with the reasons.
 type bucket struct {
@@ -8,27 +10,35 @@ type bucket struct {
 	keyset  keyset // of its cells
 	extra   int    // bytes of its cells' header after the common part
 	appends bool   // keys rise with time, so its pages may be filled
+	seed    uint32 // where the checksums of its headers begin: its name's
 }
+
+func define(b bucket) *bucket {
+	b.seed = crc32.Checksum([]byte(b.name), castagnoli)
+	return &b
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var (
 	// meta holds the schema version and the keyring record, both without a
 	// cell, and the cell "state".
-	meta = &bucket{name: "meta", cells: false, keyset: private}
+	meta = define(bucket{name: "meta", cells: false, keyset: private})
 
-	verifications = &bucket{name: "verifications", cells: true, keyset: personal, extra: rowExtra, appends: true}
-	outbox        = &bucket{name: "outbox", cells: true, keyset: personal, appends: true}
-	receipts      = &bucket{name: "receipts", cells: true, keyset: personal, extra: 8}
-	peers         = &bucket{name: "peers", cells: true, keyset: private}
-	ownKeys       = &bucket{name: "own_keys", cells: true, keyset: private}
-	ownIdentity   = &bucket{name: "identity", cells: true, keyset: private}
-	directory     = &bucket{name: "directory", cells: true, keyset: private}
-	auditLog      = &bucket{name: "audit", cells: true, keyset: private, appends: true}
+	verifications = define(bucket{name: "verifications", cells: true, keyset: personal, extra: rowExtra, appends: true})
+	outbox        = define(bucket{name: "outbox", cells: true, keyset: personal, appends: true})
+	receipts      = define(bucket{name: "receipts", cells: true, keyset: personal, extra: 8})
+	peers         = define(bucket{name: "peers", cells: true, keyset: private})
+	ownKeys       = define(bucket{name: "own_keys", cells: true, keyset: private})
+	ownIdentity   = define(bucket{name: "identity", cells: true, keyset: private})
+	directory     = define(bucket{name: "directory", cells: true, keyset: private})
+	auditLog      = define(bucket{name: "audit", cells: true, keyset: private, appends: true})
 
-	byUUID               = &bucket{name: "by_uuid"}
-	byOriginatorAccount  = &bucket{name: "by_originator_account"}
-	byBeneficiaryAccount = &bucket{name: "by_beneficiary_account"}
-	byTxHash             = &bucket{name: "by_tx_hash"}
-	byExpiry             = &bucket{name: "receipts_by_expiry"}
+	byUUID               = define(bucket{name: "by_uuid"})
+	byOriginatorAccount  = define(bucket{name: "by_originator_account"})
+	byBeneficiaryAccount = define(bucket{name: "by_beneficiary_account"})
+	byTxHash             = define(bucket{name: "by_tx_hash"})
+	byExpiry             = define(bucket{name: "receipts_by_expiry"})
 )
 
 var allBuckets = []*bucket{

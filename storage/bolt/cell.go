@@ -3,6 +3,7 @@ package bolt
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/storage"
@@ -10,13 +11,16 @@ import (
 
 // A cell is what every bucket but the indexes holds under a key:
 //
-//	format u8 ‖ keyset u8 ‖ version u64 ‖ period u32 ‖ extra ‖ sealed
+//	format u8 ‖ keyset u8 ‖ version u64 ‖ period u32 ‖ extra ‖ checksum u32 ‖ sealed
 //
 // The part before sealed is the header. It is in clear and authenticated:
-// sealed opens only under the same bucket, key and header.
+// sealed opens only under the same bucket, key and header. The checksum, a
+// CRC-32C of bucket, key and what is before it, finds a damaged header where
+// a cell is judged by it and not opened.
 const (
-	cellFormat   = 1
-	headerLength = 1 + 1 + 8 + 4
+	cellFormat     = 1
+	headerLength   = 1 + 1 + 8 + 4
+	checksumLength = 4
 )
 
 // keyset says which data keyset of the keyring record sealed a cell.
@@ -37,30 +41,40 @@ type header struct {
 	extra   []byte
 }
 
-func (h header) bytes() []byte {
-	b := make([]byte, headerLength, headerLength+len(h.extra))
-	b[0], b[1] = cellFormat, byte(h.keyset)
-	binary.BigEndian.PutUint64(b[2:], h.version)
-	binary.BigEndian.PutUint32(b[10:], h.period)
-	return append(b, h.extra...)
+func (b *bucket) header(key []byte, h header) []byte {
+	clear := make([]byte, headerLength, b.headerEnd())
+	clear[0], clear[1] = cellFormat, byte(h.keyset)
+	binary.BigEndian.PutUint64(clear[2:], h.version)
+	binary.BigEndian.PutUint32(clear[10:], h.period)
+	clear = append(clear, h.extra...)
+	return binary.BigEndian.AppendUint32(clear, b.checksum(key, clear))
+}
+
+func (b *bucket) headerEnd() int { return headerLength + b.extra + checksumLength }
+
+func (b *bucket) checksum(key, clear []byte) uint32 {
+	return crc32.Update(crc32.Update(b.seed, castagnoli, key), castagnoli, clear)
 }
 
 // parseCell splits a stored value; extra and sealed alias it.
-func (b *bucket) parseCell(value []byte) (h header, sealed []byte, err error) {
-	end := headerLength + b.extra
-	switch {
-	case len(value) < end:
+func (b *bucket) parseCell(key, value []byte) (h header, sealed []byte, err error) {
+	if len(value) < b.headerEnd() {
 		return h, nil, fmt.Errorf("%s: a value of %d bytes has no header: %w", b.name, len(value), storage.ErrCorrupt)
-	case value[0] != cellFormat:
-		return h, nil, fmt.Errorf("%s: value format %d is unknown: %w", b.name, value[0], storage.ErrCorrupt)
-	case keyset(value[1]) != b.keyset:
-		return h, nil, fmt.Errorf("%s: value is of keyset %d: %w", b.name, value[1], storage.ErrCorrupt)
 	}
-	h.keyset = keyset(value[1])
-	h.version = binary.BigEndian.Uint64(value[2:])
-	h.period = binary.BigEndian.Uint32(value[10:])
-	h.extra = value[headerLength:end:end]
-	return h, value[end:], nil
+	clear, sealed := value[:headerLength+b.extra], value[b.headerEnd():]
+	switch {
+	case binary.BigEndian.Uint32(value[len(clear):]) != b.checksum(key, clear):
+		return h, nil, fmt.Errorf("%s: a header is damaged: %w", b.name, storage.ErrCorrupt)
+	case clear[0] != cellFormat:
+		return h, nil, fmt.Errorf("%s: value format %d is unknown: %w", b.name, clear[0], storage.ErrCorrupt)
+	case keyset(clear[1]) != b.keyset:
+		return h, nil, fmt.Errorf("%s: value is of keyset %d: %w", b.name, clear[1], storage.ErrCorrupt)
+	}
+	h.keyset = keyset(clear[1])
+	h.version = binary.BigEndian.Uint64(clear[2:])
+	h.period = binary.BigEndian.Uint32(clear[10:])
+	h.extra = clear[headerLength:]
+	return h, sealed, nil
 }
 
 func (b *bucket) place(key []byte, version uint64) atrest.Place {
@@ -77,7 +91,7 @@ func (b *bucket) sealCell(keys *atrest.Keys, key []byte, h header, plaintext []b
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", b.name, err)
 	}
-	clear := h.bytes()
+	clear := b.header(key, h)
 	sealed, err := cipher.Seal(b.place(key, h.version), clear, plaintext)
 	if err != nil {
 		return nil, fmt.Errorf("%s: seal: %w", b.name, err)
@@ -88,7 +102,7 @@ func (b *bucket) sealCell(keys *atrest.Keys, key []byte, h header, plaintext []b
 // openCell authenticates a stored value for its place and gives its header
 // (aliasing value) and its plaintext. Whatever is wrong is ErrCorrupt.
 func (b *bucket) openCell(keys *atrest.Keys, key, value []byte) (header, []byte, error) {
-	h, sealed, err := b.parseCell(value)
+	h, sealed, err := b.parseCell(key, value)
 	if err != nil {
 		return h, nil, err
 	}
@@ -96,7 +110,7 @@ func (b *bucket) openCell(keys *atrest.Keys, key, value []byte) (header, []byte,
 	if err != nil {
 		return h, nil, fmt.Errorf("%s: %v: %w", b.name, err, storage.ErrCorrupt)
 	}
-	plaintext, err := cipher.Open(b.place(key, h.version), value[:headerLength+b.extra], sealed)
+	plaintext, err := cipher.Open(b.place(key, h.version), value[:b.headerEnd()], sealed)
 	if err != nil {
 		return h, nil, fmt.Errorf("%s: %w", b.name, storage.ErrCorrupt)
 	}

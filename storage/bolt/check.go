@@ -49,7 +49,7 @@ func (t *txn) checkRows(ctx context.Context) error {
 }
 
 func (t *txn) checkTags(k rowKey, value []byte, n *[len(tagIndexes)]uint64) error {
-	h, _, err := verifications.parseCell(value)
+	h, _, err := verifications.parseCell(k[:], value)
 	if err != nil {
 		return err
 	}

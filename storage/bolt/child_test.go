@@ -1,5 +1,41 @@
 package bolt_test
 
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
+	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
+)
+
+// childVariable makes the test binary be a program that tests kill or limit.
 const childVariable = "BOLT_TEST_CHILD"
 
-func runChild(string) int { return 1 }
+var background = context.Background()
+
+func runChild(what string) int {
+	run := map[string]func(path string) error{"grow": growUntilFull, "write": writeForEver}[what]
+	if err := run(os.Args[1]); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+func openInChild(path string) (*bolt.DB, error) {
+	kek, err := atrest.NewKEK(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		return nil, err
+	}
+	return bolt.Open(bolt.Options{Path: path, KEK: kek, Now: func() time.Time { return noon }})
+}
+
+// breakPeer makes the pin of VASP 1 one that cannot be replaced.
+func breakPeer(tx *bbolt.Tx) error {
+	return tx.Bucket([]byte("peers")).Put([]byte{7: 1}, []byte("broken"))
+}

@@ -45,6 +45,7 @@ type listing struct {
 
 	bucket       *bucket
 	prefix       []byte // the tag that is walked, or nothing
+	tag          int    // which one it is
 	lower, upper []byte // row keys: lower <= k < upper
 	whole        bool   // the walk covers every row
 
@@ -66,7 +67,7 @@ func (db *DB) newListing(f storage.Filter) *listing {
 	// one account.
 	for i, tag := range l.want.tags {
 		if tag != tagOfNothing {
-			l.bucket, l.prefix = tagIndexes[i].bucket, bytes.Clone(tag[:])
+			l.bucket, l.prefix, l.tag = tagIndexes[i].bucket, bytes.Clone(tag[:]), i
 		}
 	}
 	l.whole = l.prefix == nil && f.From.IsZero() && f.To.IsZero()
@@ -108,7 +109,9 @@ func (l *listing) next(t *txn) error {
 			l.count, l.ended = int(l.total), true
 			return nil
 		}
-		l.upper = bytes.Clone(key[len(l.prefix):])
+		if n == slice-1 {
+			l.upper = bytes.Clone(key[len(l.prefix):])
+		}
 		key, value = c.Prev()
 	}
 	return nil
@@ -149,24 +152,28 @@ func (l *listing) visit(t *txn, key, value []byte) error {
 	if copy(k[:], key) != len(key) || len(key) != len(k) {
 		return fmt.Errorf("%s: key of %d bytes: %w", l.bucket.name, len(key), storage.ErrCorrupt)
 	}
-	if l.bucket != verifications {
+	if l.prefix != nil {
 		if value = t.bucket(verifications).Get(k[:]); value == nil {
 			return fmt.Errorf("%s: entry without a row: %w", l.bucket.name, storage.ErrCorrupt)
 		}
 	}
-	h, _, err := verifications.parseCell(value)
+	h, _, err := verifications.parseCell(k[:], value)
 	if err != nil {
 		return err
 	}
+	head := parseRowHead(h.extra)
+	if l.prefix != nil && head.tags[l.tag] != tag(l.prefix) {
+		return fmt.Errorf("%s: entry leads to another row: %w", l.bucket.name, storage.ErrCorrupt)
+	}
 	l.walked++
-	if !l.matches(parseRowHead(h.extra)) {
+	if !l.matches(head) {
 		return nil
 	}
 	return l.take(t, k, value)
 }
 
-// matches judges by the clear header. What is listed is authenticated when
-// it is opened; what is only counted is not.
+// matches judges by the clear header, whose checksum is good. What is listed
+// is authenticated when it is opened; what is only counted is not.
 func (l *listing) matches(h rowHead) bool {
 	for i, tag := range l.want.tags {
 		if tag != tagOfNothing && tag != h.tags[i] {

@@ -75,7 +75,7 @@ func (t *txn) dropExpiry(key []byte) error {
 	if old == nil {
 		return nil
 	}
-	h, _, err := receipts.parseCell(old)
+	h, _, err := receipts.parseCell(key, old)
 	if err != nil {
 		return err
 	}

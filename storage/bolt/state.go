@@ -64,7 +64,7 @@ func (t *txn) saveState() error {
 	}
 	h := header{version: 1}
 	if old := t.bucket(meta).Get(stateKey); old != nil {
-		before, _, err := meta.parseCell(old)
+		before, _, err := meta.parseCell(stateKey, old)
 		if err != nil {
 			return err
 		}

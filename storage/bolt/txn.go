@@ -109,7 +109,7 @@ func (t *txn) put(b *bucket, key []byte, h header, plaintext []byte) error {
 	bucket := t.bucket(b)
 	if old := bucket.Get(key); old == nil {
 		t.state.Cells[b.name]++
-	} else if before, _, err := b.parseCell(old); err != nil {
+	} else if before, _, err := b.parseCell(key, old); err != nil {
 		return err
 	} else {
 		h.version = before.version

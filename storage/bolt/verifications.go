@@ -102,7 +102,7 @@ func (t *txn) rowCell(ref rowRef) (header, []byte, error) {
 	if value == nil {
 		return header{}, nil, fmt.Errorf("%s: a row is missing: %w", verifications.name, storage.ErrCorrupt)
 	}
-	h, _, err := verifications.parseCell(value)
+	h, _, err := verifications.parseCell(ref.key[:], value)
 	if err == nil && h.version != ref.version {
 		err = fmt.Errorf("%s: row is of version %d, its index says %d: %w",
 			verifications.name, h.version, ref.version, storage.ErrCorrupt)

@@ -1,0 +1,187 @@
+package bolt_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/vasp-enclave/vasp-enclave/storage"
+	"github.com/vasp-enclave/vasp-enclave/storage/storagetest"
+)
+
+// cells gives the stored keys and values of a bucket of a closed file.
+func cells(tb testing.TB, path, bucket string) (keys, values [][]byte) {
+	tb.Helper()
+	edit(tb, path, func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
+			keys, values = append(keys, bytes.Clone(k)), append(values, bytes.Clone(v))
+			return nil
+		})
+	})
+	return keys, values
+}
+
+// wantRefused opens a forged file and reads everything: what was forged must
+// be ErrCorrupt, at Open or at a read, and whatever is read must be true.
+func wantRefused(t *testing.T, path string, want sample) {
+	t.Helper()
+	db, err := openForged(t, path)
+	if err == nil {
+		got, errs := readSample(db)
+		wantSubset(t, got, want)
+		err = errors.Join(append(errs, db.Check(t.Context()))...)
+	}
+	if !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("reading the forged file: %v, want ErrCorrupt", err)
+	}
+	if db != nil {
+		mustClose(t, db)
+	}
+}
+
+var sealedBuckets = []string{"verifications", "outbox", "receipts", "peers", "own_keys", "audit"}
+
+// S2: a sealed value opens nowhere but where it was sealed.
+func TestTwoValuesSwapped(t *testing.T) {
+	for _, bucket := range sealedBuckets {
+		t.Run(bucket, func(t *testing.T) {
+			path, want := sampleFile(t)
+			keys, values := cells(t, path, bucket)
+			edit(t, path, func(tx *bbolt.Tx) error {
+				b := tx.Bucket([]byte(bucket))
+				return errors.Join(b.Put(keys[0], values[1]), b.Put(keys[1], values[0]))
+			})
+			wantRefused(t, path, want)
+		})
+	}
+}
+
+// The sealed part alone, behind the other's header.
+func TestTwoSealedPartsSwapped(t *testing.T) {
+	const header = 1 + 1 + 8 + 4
+	extra := map[string]int{"verifications": 58, "receipts": 8}
+	for _, bucket := range sealedBuckets {
+		t.Run(bucket, func(t *testing.T) {
+			path, want := sampleFile(t)
+			keys, values := cells(t, path, bucket)
+			end := header + extra[bucket] + 4
+			edit(t, path, func(tx *bbolt.Tx) error {
+				return tx.Bucket([]byte(bucket)).Put(keys[0], append(bytes.Clone(values[0][:end]), values[1][end:]...))
+			})
+			wantRefused(t, path, want)
+		})
+	}
+}
+
+func TestAValueMovedToAnotherKey(t *testing.T) {
+	for _, bucket := range sealedBuckets {
+		t.Run(bucket, func(t *testing.T) {
+			path, want := sampleFile(t)
+			keys, values := cells(t, path, bucket)
+			moved := bytes.Clone(keys[0])
+			moved[len(moved)-1] ^= 0x80
+			edit(t, path, func(tx *bbolt.Tx) error {
+				b := tx.Bucket([]byte(bucket))
+				return errors.Join(b.Delete(keys[0]), b.Put(moved, values[0]))
+			})
+			wantRefused(t, path, want)
+		})
+	}
+}
+
+func TestAValueMovedToAnotherBucket(t *testing.T) {
+	path, want := sampleFile(t)
+	_, values := cells(t, path, "peers")
+	keys, _ := cells(t, path, "audit") // the same keyset and header
+	edit(t, path, func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("audit")).Put(keys[0], values[0])
+	})
+	wantRefused(t, path, want)
+}
+
+func TestAValueDeleted(t *testing.T) {
+	for _, bucket := range append(sealedBuckets, "by_uuid", "by_tx_hash", "by_originator_account", "by_beneficiary_account", "receipts_by_expiry") {
+		t.Run(bucket, func(t *testing.T) {
+			path, want := sampleFile(t)
+			keys, _ := cells(t, path, bucket)
+			edit(t, path, func(tx *bbolt.Tx) error {
+				return tx.Bucket([]byte(bucket)).Delete(keys[len(keys)-1])
+			})
+			wantRefused(t, path, want)
+		})
+	}
+}
+
+// Versions of one row, of which the last one is true.
+func rowVersions(t *testing.T) (path string, want sample, key []byte, values [][]byte) {
+	path = newPath(t)
+	v := storagetest.Row(1)
+	for range 3 {
+		db := mustOpen(t, options(t, path))
+		v.Reason += "+"
+		mustApply(t, db, &storage.Change{Verification: v})
+		want, _ = readSample(db)
+		mustClose(t, db)
+		keys, now := cells(t, path, "verifications")
+		key, values = keys[0], append(values, now[0])
+	}
+	return path, want, key, values
+}
+
+// An older value of the same row, whole: it authenticates, and its index
+// knows a later version.
+func TestAnOlderValuePutBack(t *testing.T) {
+	path, want, key, values := rowVersions(t)
+	edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("verifications")).Put(key, values[1]) })
+	wantRefused(t, path, want)
+	db, err := openForged(t, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := storagetest.Row(1)
+	if _, err := db.Verification(t.Context(), v.Originating, v.UUID); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("Verification: %v, want ErrCorrupt", err)
+	}
+	v.Record, v.Version = 1, 3
+	if err := db.Apply(t.Context(), &storage.Change{Verification: v}); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("Apply on top of it: %v, want ErrCorrupt", err)
+	}
+}
+
+// The same, behind the header of the last version.
+func TestAnOlderValueUnderTheNewVersion(t *testing.T) {
+	const end = 14 + 58 + 4
+	path, want, key, values := rowVersions(t)
+	forged := append(bytes.Clone(values[2][:end]), values[0][end:]...)
+	edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("verifications")).Put(key, forged) })
+	wantRefused(t, path, want)
+}
+
+// A value of another enclave's file, made with the same KEK.
+func TestAValueOfAnotherFile(t *testing.T) {
+	path, want := sampleFile(t)
+	other, _ := sampleFile(t)
+	for _, bucket := range sealedBuckets {
+		keys, values := cells(t, other, bucket)
+		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).Put(keys[0], values[0]) })
+	}
+	wantRefused(t, path, want)
+}
+
+// The two head records are bound to the file too.
+func TestAnOlderStateRecord(t *testing.T) {
+	path, want, _, _ := rowVersions(t)
+	keys, values := cells(t, path, "meta")
+	db := mustOpen(t, options(t, path))
+	mustApply(t, db, &storage.Change{Verification: storagetest.Row(2), Audit: []storage.AuditEntry{{Time: noon, Verb: "open"}}})
+	want, _ = readSample(db)
+	mustClose(t, db)
+	for i, key := range keys {
+		if string(key) == "state" {
+			edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).Put(key, values[i]) })
+		}
+	}
+	wantRefused(t, path, want)
+}
