@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -23,6 +24,7 @@ func BenchmarkExchange(b *testing.B) {
 			w.beta.mustRegister()
 			w.beta.message = func(rw http.ResponseWriter, _ *http.Request, signed *relay.Verified) {
 				rw.Header().Set("Content-Type", relay.MediaType)
+				rw.Header().Set("Content-Length", strconv.Itoa(len(signed.Body)))
 				_, _ = rw.Write(signed.Body)
 			}
 			exchange(b, w, workers)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request, from *seat, signe
 		return
 	}
 	w.Header().Set("Content-Type", relay.MediaType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(reply))) // rather than chunks
 	_, _ = w.Write(reply)
 }
 
