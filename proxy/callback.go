@@ -9,20 +9,16 @@ import (
 // deliverCallback tells our backend what became of a verification, until it
 // answers 200 {"result":true} (contract 3.4). The entry says it all, or the
 // row does: its final state was stored before the entry was.
-func (e *Enclave) deliverCallback(ctx context.Context, entry *storage.OutboxEntry) error {
+func (e *Enclave) deliverCallback(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry) error {
 	body := entry.Body
 	if body == nil {
-		row, err := e.History.Verification(ctx, entry.Originating, entry.UUID)
-		if err != nil {
-			return fail("read verification", Storage, err)
-		}
 		body = resultCallback(row)
 	}
 	if err := e.Backend.Callback(ctx, body); err != nil {
 		return fail("call back", Unavailable, err)
 	}
-	if err := e.History.Apply(ctx, &storage.Change{DropOutbox: []uint64{entry.Seq}}); err != nil {
-		return fail("drop a delivered entry", Storage, err)
+	if err := e.drop(ctx, entry); err != nil {
+		return err
 	}
 	if entry.Body == nil {
 		e.metrics.callback.Observe(e.Now().Sub(entry.Created).Seconds())

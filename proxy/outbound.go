@@ -131,11 +131,7 @@ func timeoutWords(err error) error {
 
 // deliverVerification makes one attempt to have a verification answered and,
 // when it is answered, stores the final state.
-func (e *Enclave) deliverVerification(ctx context.Context, entry *storage.OutboxEntry) error {
-	row, err := e.History.Verification(ctx, entry.Originating, entry.UUID)
-	if err != nil {
-		return fail("read verification", Storage, err)
-	}
+func (e *Enclave) deliverVerification(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry) error {
 	now := e.Now()
 	if !now.Before(row.Deadline) {
 		return e.giveUp(ctx, row, entry)
@@ -266,26 +262,21 @@ func (e *Enclave) tooLate(ctx context.Context, row *storage.Verification, entry 
 }
 
 // deliverError tells the counterparty of a failed verification.
-func (e *Enclave) deliverError(ctx context.Context, entry *storage.OutboxEntry) error {
-	row, err := e.History.Verification(ctx, entry.Originating, entry.UUID)
+func (e *Enclave) deliverError(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry) error {
+	if e.expired(entry) {
+		e.Logger.Warn("the counterparty never took an error report; its history may say otherwise than ours", "vasp", row.Beneficiary, "verification", row.UUID)
+		return e.drop(ctx, entry)
+	}
+	asking, cancel := context.WithTimeout(ctx, asyncTimeout)
+	defer cancel()
+	_, err := e.ask(asking, question{
+		to: row.Beneficiary, kind: envelope.ErrorReport, want: envelope.ErrorReportAnswer, id: row.UUID,
+		keyType: row.KeyType, payload: entry.Body, life: requestLife,
+	})
 	if err != nil {
-		return fail("read verification", Storage, err)
+		return err
 	}
-	if e.Now().Before(entry.Deadline) {
-		ctx, cancel := context.WithTimeout(ctx, asyncTimeout)
-		defer cancel()
-		_, err = e.ask(ctx, question{
-			to: row.Beneficiary, kind: envelope.ErrorReport, want: envelope.ErrorReportAnswer, id: row.UUID,
-			keyType: row.KeyType, payload: entry.Body, life: requestLife,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if err := e.History.Apply(ctx, &storage.Change{DropOutbox: []uint64{entry.Seq}}); err != nil {
-		return fail("drop a delivered entry", Storage, err)
-	}
-	return nil
+	return e.drop(ctx, entry)
 }
 
 // directoryWord is what central says about a VASP that sent no IVMS101 part

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -14,158 +16,232 @@ import (
 // durable in the history; this is their schedule, and it is made again from
 // the history at every start.
 //
-// Entries of one destination share a lane with a bound on what is under way,
-// so that one slow counterparty does not hold up the others.
+// Entries of one destination share a lane, so that one slow counterparty does
+// not hold up the others. What one lane does when its destination is away is
+// the business of lane.go.
 type outbox struct {
 	deliver func(ctx context.Context, entry *storage.OutboxEntry) error
+	expired func(*storage.OutboxEntry) bool // what is left of it needs nobody else
 	metrics *metrics
+	log     *slog.Logger
 
 	mu      sync.Mutex
-	ctx     context.Context // nil until run, done after it
-	lanes   map[lane]*queue
-	early   []*job // added before run
+	phase   phase
+	ctx     context.Context        // of the deliveries
+	known   uint64                 // entries up to this number were in the history when start read it
+	early   []*storage.OutboxEntry // added while start was reading
+	lanes   map[destination]*lane
 	working sync.WaitGroup
 }
 
-// lane is a destination: a counterparty, or our own backend.
-type lane struct {
+type phase uint8
+
+const (
+	idle phase = iota // nothing is scheduled: start will find it in the history
+	reading
+	running
+	ended // nothing is scheduled: the next start will find it
+)
+
+// destination is a counterparty, or our own backend.
+type destination struct {
 	toBackend bool
 	peer      identity.VASPID
 }
 
-type queue struct {
-	underway int
-	waiting  []*job
-}
-
-type job struct {
-	entry    *storage.OutboxEntry
-	attempts int
-	lane     lane
-}
-
-const laneWidth = 256
-
-func newOutbox(deliver func(context.Context, *storage.OutboxEntry) error, m *metrics) *outbox {
-	return &outbox{deliver: deliver, metrics: m, lanes: make(map[lane]*queue)}
-}
-
-// add schedules entries that the history holds already.
-func (o *outbox) add(entries ...*storage.OutboxEntry) {
-	for _, entry := range entries {
-		j := &job{entry: entry, lane: laneOf(entry)}
-		o.metrics.outbox.WithLabelValues(j.lane.label()).Inc()
-		o.schedule(j)
-	}
-}
-
-func laneOf(e *storage.OutboxEntry) lane {
+func destinationOf(e *storage.OutboxEntry) destination {
 	if e.Kind == storage.ToBackend {
-		return lane{toBackend: true}
+		return destination{toBackend: true}
 	}
-	return lane{peer: e.Counterparty}
+	return destination{peer: e.Counterparty}
 }
 
-func (l lane) label() string {
-	if l.toBackend {
+// String is the metrics' label.
+func (d destination) String() string {
+	if d.toBackend {
 		return "backend"
 	}
 	return "peer"
 }
 
-// run delivers until ctx ends, and returns when nothing is under way. What
-// was not delivered is in the history still.
-func (o *outbox) run(ctx context.Context) {
+// job is one entry on its way.
+type job struct {
+	entry    *storage.OutboxEntry
+	attempts int
+	lane     *lane
+	expired  bool // on this attempt
+}
+
+// start schedules what read finds in the history, and from then on what is
+// added, until ctx ends.
+func (o *outbox) start(ctx context.Context, read func(context.Context) ([]*storage.OutboxEntry, error)) error {
 	o.mu.Lock()
-	o.ctx = ctx
-	early := o.early
-	o.early = nil
+	o.phase, o.ctx = reading, ctx
 	o.mu.Unlock()
-	for _, j := range early {
-		o.schedule(j)
+	waiting, err := read(ctx)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err != nil {
+		o.phase = ended
+		return err
 	}
-	<-ctx.Done()
+	o.phase, o.lanes = running, make(map[destination]*lane)
+	for _, entry := range waiting {
+		o.schedule(entry)
+		o.known = max(o.known, entry.Seq)
+	}
+	for _, entry := range o.early {
+		o.scheduleNew(entry)
+	}
+	o.early = nil
+	return nil
+}
+
+// add schedules entries that the history holds already.
+func (o *outbox) add(entries ...*storage.OutboxEntry) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch o.phase {
+	case reading:
+		o.early = append(o.early, entries...)
+	case running:
+		for _, entry := range entries {
+			o.scheduleNew(entry)
+		}
+	}
+}
+
+// scheduleNew leaves out what start has found too, and has delivered perhaps:
+// numbers rise with the order in which entries are stored.
+func (o *outbox) scheduleNew(entry *storage.OutboxEntry) {
+	if entry.Seq > o.known {
+		o.schedule(entry)
+	}
+}
+
+func (o *outbox) schedule(entry *storage.OutboxEntry) {
+	to := destinationOf(entry)
+	l := o.lanes[to]
+	if l == nil {
+		l = newLane(to)
+		o.lanes[to] = l
+	}
+	o.metrics.outbox.WithLabelValues(to.String()).Inc()
+	l.push(&job{entry: entry, lane: l})
+	o.pump(l)
+}
+
+// wait returns when nothing is under way any more. The context given to start
+// has ended. What was not delivered is in the history still.
+func (o *outbox) wait() {
+	o.mu.Lock()
+	o.phase = ended
+	o.mu.Unlock()
 	o.working.Wait()
 }
 
-func (o *outbox) schedule(j *job) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.ctx == nil {
-		o.early = append(o.early, j)
-		return
+// pump starts as many deliveries of a lane as it lets through.
+func (o *outbox) pump(l *lane) {
+	for o.phase == running && o.ctx.Err() == nil {
+		j := l.next(o.expired)
+		if j == nil {
+			return
+		}
+		o.working.Go(func() { o.attempt(j) })
 	}
-	if o.ctx.Err() != nil {
-		return
-	}
-	q := o.lanes[j.lane]
-	if q == nil {
-		q = new(queue)
-		o.lanes[j.lane] = q
-	}
-	if q.underway >= laneWidth {
-		q.waiting = append(q.waiting, j)
-		return
-	}
-	q.underway++
-	o.working.Go(func() { o.work(q, j) })
-}
-
-// work delivers one job after another from a lane until none waits.
-func (o *outbox) work(q *queue, j *job) {
-	for j != nil {
-		o.attempt(j)
-		j = o.next(q)
-	}
-}
-
-func (o *outbox) next(q *queue) *job {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(q.waiting) == 0 || o.ctx.Err() != nil {
-		q.underway--
-		return nil
-	}
-	j := q.waiting[0]
-	q.waiting[0] = nil
-	q.waiting = q.waiting[1:]
-	return j
 }
 
 func (o *outbox) attempt(j *job) {
 	err := o.deliver(o.ctx, j.entry)
-	o.metrics.attempts.WithLabelValues(j.lane.label(), outcome(err)).Inc()
-	if err == nil {
-		o.metrics.outbox.WithLabelValues(j.lane.label()).Dec()
-		return
+	o.metrics.attempts.WithLabelValues(j.lane.to.String(), outcome(err)).Inc()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if hold := j.lane.settle(j, err); hold > 0 {
+		time.AfterFunc(hold, func() { o.release(j.lane) })
 	}
+	if err == nil {
+		o.metrics.outbox.WithLabelValues(j.lane.to.String()).Dec()
+	} else {
+		o.again(j, err)
+	}
+	o.pump(j.lane)
+}
+
+// again puts a job back in its lane after a while.
+func (o *outbox) again(j *job, err error) {
 	j.attempts++
-	time.AfterFunc(pause(j), func() { o.schedule(j) })
+	level := slog.LevelDebug // an exchange with a counterparty has left its line
+	if j.lane.to.toBackend || kindOf(err) == Storage {
+		level = slog.LevelWarn
+	}
+	o.log.Log(o.ctx, level, "delivery failed; it is tried again", "destination", j.lane.to.String(),
+		"verification", j.entry.UUID, "attempts", j.attempts, "err", err)
+	time.AfterFunc(pause(j.attempts, longest(j.entry.Kind)), func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		j.lane.push(j)
+		o.pump(j.lane)
+	})
+}
+
+// release lets a held lane try again.
+func (o *outbox) release(l *lane) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l.held = false
+	o.pump(l)
+}
+
+// longest is the longest pause between two attempts for one entry. A
+// verification's is short, for somebody waits, and it never lasts longer than
+// its deadline; the others may take their time.
+func longest(k storage.OutboxKind) time.Duration {
+	if k == storage.ToPeerVerification {
+		return longestHold
+	}
+	return time.Minute
 }
 
 // pause before the next attempt: doubling, with jitter so that many waiters
-// do not knock together, and never past the moment when giving up is due by
-// more than the longest pause.
-func pause(j *job) time.Duration {
-	longest := 5 * time.Second
-	if j.lane.toBackend {
-		longest = time.Minute
-	}
-	d := min(100*time.Millisecond<<min(j.attempts-1, 12), longest)
+// do not knock together.
+func pause(attempts int, longest time.Duration) time.Duration {
+	d := min(100*time.Millisecond<<min(attempts-1, 12), longest)
 	return d/2 + rand.N(d/2+1)
 }
 
-// deliver makes one attempt for one entry, by its kind.
+// deliver makes one attempt for one entry, by its kind. An entry whose row is
+// gone has nothing to deliver any more.
 func (e *Enclave) deliver(ctx context.Context, entry *storage.OutboxEntry) error {
+	row, err := e.History.Verification(ctx, entry.Originating, entry.UUID)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		e.Logger.Warn("the verification is gone from the history; what was to be delivered of it is dropped", "verification", entry.UUID)
+		return e.drop(ctx, entry)
+	case err != nil:
+		return fail("read verification", Storage, err)
+	}
 	switch entry.Kind {
 	case storage.ToPeerVerification:
-		return e.deliverVerification(ctx, entry)
+		return e.deliverVerification(ctx, row, entry)
 	case storage.ToPeerError:
-		return e.deliverError(ctx, entry)
+		return e.deliverError(ctx, row, entry)
 	case storage.ToBackend:
-		return e.deliverCallback(ctx, entry)
+		return e.deliverCallback(ctx, row, entry)
 	default:
 		// Written by a newer version; kept for it.
 		return &Error{Op: "deliver", Kind: Internal, Message: "unknown outbox kind"}
 	}
+}
+
+// drop ends an entry.
+func (e *Enclave) drop(ctx context.Context, entry *storage.OutboxEntry) error {
+	if err := e.History.Apply(ctx, &storage.Change{DropOutbox: []uint64{entry.Seq}}); err != nil {
+		return fail("drop a delivered entry", Storage, err)
+	}
+	return nil
+}
+
+// expired says that only giving up is left for an entry.
+func (e *Enclave) expired(entry *storage.OutboxEntry) bool {
+	return !entry.Deadline.IsZero() && !e.Now().Before(entry.Deadline)
 }

@@ -116,7 +116,7 @@ func New(ctx context.Context, c Config) (*Enclave, error) {
 		Cache: c.Cache, Requester: e, TTL: c.KeyTTL, Now: c.Now, Skew: c.Skew, Self: c.Self, Floor: c.Floor,
 		Observe: func(event keyring.Event) { e.metrics.peerKeys.WithLabelValues(string(event)).Inc() },
 	})
-	e.outbox = newOutbox(e.deliver, e.metrics)
+	e.outbox = &outbox{deliver: e.deliver, expired: e.expired, metrics: e.metrics, log: c.Logger}
 	if err := e.loadDirectory(ctx); err != nil {
 		return nil, fmt.Errorf("load the kept directory: %w", err)
 	}
@@ -131,18 +131,16 @@ func New(ctx context.Context, c Config) (*Enclave, error) {
 // only for what an operator must mend: central knows another identity for
 // this VASP, or another enclave of it is alive.
 func (e *Enclave) Run(ctx context.Context) error {
-	waiting, err := e.History.Outbox(ctx)
-	if err != nil {
-		return fmt.Errorf("read the outbox: %w", err)
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if err := e.outbox.start(ctx, e.History.Outbox); err != nil {
+		return fmt.Errorf("read the outbox: %w", err)
+	}
 	var background sync.WaitGroup
-	background.Go(func() { e.outbox.run(ctx) })
 	background.Go(func() { e.sweep(ctx) })
-	e.outbox.add(waiting...)
-	err = e.keepRegistered(ctx)
+	err := e.keepRegistered(ctx)
 	cancel(err)
+	e.outbox.wait()
 	background.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil

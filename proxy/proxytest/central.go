@@ -97,8 +97,8 @@ func (c *Central) Relayed() [][]byte {
 	return append([][]byte(nil), c.relayed...)
 }
 
-// Attempts counts the messages that enclaves tried to send, also while
-// central was down.
+// Attempts counts what enclaves asked of central, registrations left out,
+// also while it was down.
 func (c *Central) Attempts() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -204,6 +204,7 @@ func (l *line) Directory(ctx context.Context) (*relay.Directory, error) {
 	c := l.central
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.attempts++
 	if hung := c.hung; hung != nil {
 		c.mu.Unlock()
 		select {
