@@ -380,7 +380,7 @@ func TestARecipientTakesOnlySoMuchAtOnce(t *testing.T) {
 
 // A sender that no longer waits frees the recipient, too.
 func TestTheSendersCancellationIsPassedOn(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, func(w *world) { w.config.RelayTimeout = time.Hour })
 	w.alpha.mustRegister()
 	w.beta.mustRegister()
 	arrived, gone := make(chan struct{}), make(chan struct{})
@@ -396,7 +396,14 @@ func TestTheSendersCancellationIsPassedOn(t *testing.T) {
 	if _, err := w.alpha.client.Deliver(ctx, w.beta.id, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Deliver = %v", err)
 	}
-	<-gone
+	w.eventually("the recipient notices", func() bool {
+		select {
+		case <-gone:
+			return true
+		default:
+			return false
+		}
+	})
 	w.eventually("counted as canceled", func() bool { return w.count("central_exchange_duration_seconds", "canceled") == 1 })
 }
 
