@@ -734,6 +734,11 @@ func TestARegistrationThatCannotBeKept(t *testing.T) {
 	if err := os.Rename(dir+".gone", dir); err != nil {
 		t.Fatal(err)
 	}
+	w.alpha.behave(func(p *party) { p.instance = uuid.NewString() })
+	w.alpha.mustRegister() // writes the file
+	if kept, err := read(w.config.StateFile); err != nil || strings.Contains(kept, `"102"`) {
+		t.Errorf("beta, whose registration failed, is kept: %v, %s", err, kept)
+	}
 	w.beta.mustRegister()
 }
 
