@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -132,7 +133,11 @@ func (a *api) self(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (a *api) directory(w http.ResponseWriter, r *http.Request) error {
-	protocol := r.URL.Query().Get("protocol")
+	query, err := readQuery(r)
+	if err != nil {
+		return err
+	}
+	protocol := query.Get("protocol")
 	switch protocol {
 	case "", "ALL", "VERIFYVASP", "CODE":
 	default:
@@ -221,7 +226,11 @@ func (a *api) verification(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) history(w http.ResponseWriter, r *http.Request) error {
-	filter, page, err := readFilter(r.URL.Query())
+	query, err := readQuery(r)
+	if err != nil {
+		return err
+	}
+	filter, page, err := readFilter(query)
 	if err != nil {
 		return err
 	}
@@ -273,6 +282,26 @@ const (
 	maxRPP     = 1000
 )
 
+// readQuery refuses what cannot be read: a filter that is passed over gives
+// more rows than were asked for.
+func readQuery(r *http.Request) (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, invalid("INVALID-QUERY", "The query is refused: write it as name=value&name=value, percent-encoded.")
+	}
+	for name, values := range q {
+		if len(values) > 1 && slices.Contains(filters, name) {
+			return nil, invalid("INVALID-"+kebab(name), "`%s` is invalid value: it is there more than once.", name)
+		}
+	}
+	return q, nil
+}
+
+var filters = []string{
+	"fromDate", "toDate", "symbol", "network", "txHash", "result", "actionType", "oppositeVaspId",
+	"originatorAccountNumber", "beneficiaryAccountNumber", "page", "rpp", "protocol",
+}
+
 func readFilter(q url.Values) (f storage.Filter, page int, err error) {
 	f = storage.Filter{
 		Symbol: q.Get("symbol"), Network: q.Get("network"), TxHash: q.Get("txHash"),
@@ -300,7 +329,7 @@ func readFilter(q url.Values) (f storage.Filter, page int, err error) {
 	}
 	if s := q.Get("oppositeVaspId"); s != "" {
 		if f.Opposite, err = identity.ParseVASPID(s); err != nil {
-			return f, 0, invalid("INVALID-OPPOSITE-VASP-ID", "`oppositeVaspId` is invalid value.")
+			return f, 0, invalid("INVALID-OPPOSITE-VASP-ID", "`oppositeVaspId` is invalid value: give the VASP's decimal id.")
 		}
 	}
 	if page, err = readCount(q, "page", 1, 1_000_000_000); err != nil {

@@ -61,7 +61,7 @@ func readAccountRequest(body []byte) (*accountRequest, error) {
 	if r.payload, err = readPayload(in.Payload); err != nil {
 		return nil, err
 	}
-	if len(r.payload.Beneficiary.Accounts) != 1 {
+	if len(r.payload.Beneficiary.Accounts) > 1 {
 		return nil, invalid("INVALID-ACCOUNT-NUMBER", "`accountNumber` must hold one account: an account check takes one at a time.")
 	}
 	return &r, nil
@@ -109,7 +109,7 @@ func readTarget(keyType, vaspID *string) (identity.KeyType, identity.VASPID, err
 	if keyType != nil {
 		var err error
 		if kind, err = identity.ParseKeyType(*keyType); err != nil {
-			return 0, 0, invalid("INVALID-KEY-TYPE", "`keyType` is invalid value.")
+			return 0, 0, invalid("INVALID-KEY-TYPE", "`keyType` is invalid value: use `PerVasp`.")
 		}
 	}
 	if kind != identity.PerVASP {
@@ -179,7 +179,7 @@ func (in *assetInput) read() (a storage.Asset, err error) {
 }
 
 func readPayload(raw jsontext.Value) (*ivms101.Payload, error) {
-	if len(raw) == 0 {
+	if len(raw) == 0 || raw.Kind() == 'n' {
 		return nil, missing("payload")
 	}
 	p, err := ivms101.ParsePayload(raw)
@@ -189,11 +189,13 @@ func readPayload(raw jsontext.Value) (*ivms101.Payload, error) {
 	switch {
 	case p.Version == "":
 		return nil, missing("version")
+	case len(p.Version) > maxText:
+		return nil, tooLong("version")
 	case p.IVMS101 == nil:
 		return nil, missing("ivms101")
 	case p.Beneficiary.Raw == nil:
 		return nil, missing("beneficiary")
-	case len(p.Beneficiary.Accounts) == 0:
+	case len(p.Beneficiary.Accounts) == 0 || slices.Contains(p.Beneficiary.Accounts, ""):
 		return nil, missing("accountNumber")
 	}
 	return p, nil
@@ -218,15 +220,28 @@ func readJSON(body []byte, v any) error {
 // contract's pattern.
 func fieldError(err error, under string) error {
 	var w *wirejson.Error
-	if !errors.As(err, &w) || strings.Trim(w.Pointer, "/") == "" {
+	if !errors.As(err, &w) {
 		return invalid("INVALID-JSON", "The body is refused: %s.", err)
 	}
-	name := w.Pointer[strings.LastIndexByte(w.Pointer, '/')+1:]
-	if strings.Trim(name, "0123456789") == "" { // an element: name its array
-		parent := strings.TrimRight(w.Pointer, "/0123456789")
-		name = parent[strings.LastIndexByte(parent, '/')+1:]
+	at := under + w.Pointer
+	if name := fieldName(at); name != "" {
+		return invalid("INVALID-"+kebab(name), "`%s` is invalid value: %s (at %s).", name, w.Problem, at)
 	}
-	return invalid("INVALID-"+kebab(name), "`%s` is invalid value: %s (at %s%s).", name, w.Problem, under, w.Pointer)
+	return invalid("INVALID-JSON", "The body is refused: %s.", err)
+}
+
+// fieldName is the last name in a pointer that is a field's: an element stands
+// for its array. There is none when nobody knows the name.
+func fieldName(pointer string) (name string) {
+	for part := range strings.SplitSeq(pointer, "/") {
+		switch {
+		case part == "?":
+			return ""
+		case strings.Trim(part, "0123456789") != "":
+			name = part
+		}
+	}
+	return name
 }
 
 func required(value *string, name string) (string, error) {
@@ -245,9 +260,13 @@ func optional(value *string, name string) (string, error) {
 		return "", nil
 	}
 	if len(*value) > maxText && name != "requiredBeneficiaryInfo" {
-		return "", invalid("INVALID-"+kebab(name), "`%s` is invalid value: longer than %d bytes.", name, maxText)
+		return "", tooLong(name)
 	}
 	return *value, nil
+}
+
+func tooLong(name string) error {
+	return invalid("INVALID-"+kebab(name), "`%s` is invalid value: longer than %d bytes.", name, maxText)
 }
 
 func missing(name string) error {
@@ -265,5 +284,5 @@ func kebab(name string) string {
 		}
 		b.WriteRune(r)
 	}
-	return strings.ToUpper(strings.ReplaceAll(b.String(), "ISODATE", "ISO-DATE"))
+	return strings.NewReplacer("ISODATETIME", "ISO-DATETIME", "ISODATE-TIME", "ISO-DATETIME").Replace(strings.ToUpper(b.String()))
 }
