@@ -22,6 +22,7 @@ type directory struct {
 	list    []relay.Member
 	fetched time.Time
 	asked   time.Time
+	stored  []relay.Member // the list on disk
 }
 
 // How old the kept directory may be: freshness for a reader who wants the
@@ -29,6 +30,8 @@ type directory struct {
 const (
 	directoryFresh = time.Second
 	directoryAgain = 500 * time.Millisecond
+	// directoryLimit ends a request that outlived all who wait for it.
+	directoryLimit = 5 * time.Second
 )
 
 func (d *directory) replace(list []relay.Member, at time.Time) {
@@ -79,24 +82,59 @@ func (e *Enclave) loadDirectory(ctx context.Context) error {
 		return fmt.Errorf("kept directory: %w", err)
 	}
 	e.books.replace(d.VASPs, time.Time{})
+	e.books.stored = d.VASPs
 	return nil
 }
 
-// refreshDirectory fetches the directory, compares every pinned identity with
-// it and keeps it on disk. Concurrent callers share one request.
+// refreshDirectory fetches the directory. Concurrent callers share one
+// request, and each waits for it no longer than its own context lasts.
 func (e *Enclave) refreshDirectory(ctx context.Context) error {
-	_, err, _ := e.flight.Do("directory", func() (any, error) {
-		ctx := context.WithoutCancel(ctx)
-		fresh, err := e.Relay.Directory(ctx)
-		if err != nil {
-			return nil, err
+	for {
+		fetched, err := e.sharedFetch(ctx, func() bool { return true })
+		if fetched || err != nil {
+			return err
 		}
-		if err := e.compareAll(ctx, fresh.VASPs); err != nil {
-			return nil, err
-		}
-		return nil, e.keepDirectory(ctx, fresh)
-	})
+	}
+}
+
+// askDirectory refreshes the directory for somebody who misses an entry, or
+// shares a request under way; but it does not ask more often than every
+// directoryAgain.
+func (e *Enclave) askDirectory(ctx context.Context) error {
+	_, err := e.sharedFetch(ctx, func() bool { return e.books.mayAsk(e.Now()) })
 	return err
+}
+
+// sharedFetch fetches the directory if it may, or joins who is about it: then
+// what that one may decides.
+func (e *Enclave) sharedFetch(ctx context.Context, may func() bool) (fetched bool, err error) {
+	done := e.flight.DoChan("directory", func() (any, error) {
+		if !may() {
+			return false, nil
+		}
+		return true, e.fetchDirectory(context.WithoutCancel(ctx))
+	})
+	select {
+	case r := <-done:
+		return r.Val.(bool), r.Err
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// fetchDirectory asks central, compares every pinned identity with what it
+// shows, and keeps it on disk.
+func (e *Enclave) fetchDirectory(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, directoryLimit)
+	defer cancel()
+	fresh, err := e.Relay.Directory(ctx)
+	if err != nil {
+		return err
+	}
+	if err := e.compareAll(ctx, fresh.VASPs); err != nil {
+		return err
+	}
+	return e.keepDirectory(ctx, fresh)
 }
 
 func (e *Enclave) compareAll(ctx context.Context, members []relay.Member) error {
@@ -116,20 +154,24 @@ func (e *Enclave) compareAll(ctx context.Context, members []relay.Member) error 
 }
 
 // keepDirectory writes the directory only when more than its health and times
-// of registration changed: it is fetched often and rarely changes.
+// of registration changed: it is fetched often and rarely changes. Only one
+// refresh runs at a time.
 func (e *Enclave) keepDirectory(ctx context.Context, fresh *relay.Directory) error {
 	now := e.Now()
-	kept, _ := e.books.snapshot()
 	e.books.replace(fresh.VASPs, now)
 	e.metrics.directory.Set(float64(now.UnixMilli()) / 1000)
-	if sameMembers(kept, fresh.VASPs) {
+	if sameMembers(e.books.stored, fresh.VASPs) {
 		return nil
 	}
 	b, err := json.Marshal(fresh)
 	if err != nil {
 		return err
 	}
-	return e.History.Apply(ctx, &storage.Change{Directory: b})
+	if err := e.History.Apply(ctx, &storage.Change{Directory: b}); err != nil {
+		return fail("keep the directory", Storage, err)
+	}
+	e.books.stored = fresh.VASPs
+	return nil
 }
 
 func sameMembers(a, b []relay.Member) bool {
@@ -169,8 +211,8 @@ func (e *Enclave) members(ctx context.Context) []relay.Member {
 func (e *Enclave) member(ctx context.Context, id identity.VASPID) (relay.Member, error) {
 	const op = "find the counterparty"
 	m, ok := e.books.find(id)
-	if !ok && e.books.mayAsk(e.Now()) {
-		if err := e.refreshDirectory(ctx); err != nil {
+	if !ok {
+		if err := e.askDirectory(ctx); err != nil {
 			e.Logger.Warn("central gave no directory; the kept one serves", "err", err)
 		}
 		m, ok = e.books.find(id)
@@ -192,8 +234,8 @@ func (e *Enclave) identityOf(ctx context.Context, id identity.VASPID) (*identity
 	if err != nil {
 		return nil, err
 	}
-	if m.Identity == "" && e.books.mayAsk(e.Now()) {
-		if err := e.refreshDirectory(ctx); err != nil {
+	if m.Identity == "" {
+		if err := e.askDirectory(ctx); err != nil {
 			return nil, err
 		}
 		m, _ = e.books.find(id)
