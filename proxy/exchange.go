@@ -52,7 +52,10 @@ func (q question) ref() keyring.Ref { return keyring.Ref{VASP: q.to, Type: q.key
 func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Public) ([]byte, error) {
 	const op = "ask the counterparty"
 	key, err := e.peers.Key(ctx, q.ref(), pinned)
-	if err != nil {
+	switch {
+	case errors.Is(err, keyring.ErrRefused):
+		return nil, e.metrics.refuse(op, "key-bundle", err)
+	case err != nil:
 		return nil, fail(op, Unavailable, err)
 	}
 	replyBundle, err := e.Own.PerVASP(ctx)

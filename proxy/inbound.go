@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +15,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 	"github.com/vasp-enclave/vasp-enclave/proxy/ivms101"
+	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
@@ -44,7 +46,8 @@ func (e *Enclave) ServeMessage(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no answer", http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Type", relay.MediaType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(reply)))
 	_, _ = w.Write(reply)
 }
 
@@ -60,16 +63,9 @@ func (e *Enclave) answer(ctx context.Context, asked *envelope.Envelope) (reply [
 	if h.Direction != envelope.ToBeneficiary {
 		return nil, e.metrics.refuse(op, "direction", errors.New("header: direction"))
 	}
-	pinned, err := e.pinned(ctx, h.Sender)
+	a, pinned, err := e.authenticate(ctx, asked)
 	if err != nil {
-		if kindOf(err) == Untrusted {
-			return nil, e.metrics.refuse(op, "pin", err)
-		}
 		return nil, err
-	}
-	a, err := asked.Authenticate(pinned)
-	if err != nil {
-		return nil, e.metrics.refuse(op, "signature", err)
 	}
 	if h.KeyType != identity.PerVASP {
 		return nil, &Error{Op: op, Kind: Invalid, Code: refusalKeyType}
@@ -88,6 +84,39 @@ func (e *Enclave) answer(ctx context.Context, asked *envelope.Envelope) (reply [
 	}
 }
 
+// authenticate makes sure of the sender: its identity is the pinned one, or
+// one never met that the directory shows, and has signed the envelope. Only
+// then is a new identity pinned; nothing before touches the disk.
+func (e *Enclave) authenticate(ctx context.Context, asked *envelope.Envelope) (*envelope.Authentic, *identity.Public, error) {
+	const op = "authenticate the sender"
+	p, isNew, err := e.candidate(ctx, asked.Header.Sender)
+	switch kindOf(err) {
+	case Invalid:
+		return nil, nil, e.metrics.refuse(op, "unknown-sender", err)
+	case Untrusted:
+		return nil, nil, e.metrics.refuse(op, "pin", err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := asked.Authenticate(p.public)
+	if err != nil {
+		return nil, nil, e.metrics.refuse(op, "signature", err)
+	}
+	if isNew {
+		if p, err = e.firstUse(ctx, p); err != nil {
+			return nil, nil, err
+		}
+		if a, err = asked.Authenticate(p.public); err != nil { // somebody was faster, with another one
+			return nil, nil, e.metrics.refuse(op, "signature", err)
+		}
+	}
+	if reason := e.distrust(p.peer.State); reason != "" {
+		return nil, nil, e.metrics.refuse(op, "pin", errors.New("not verified yet"))
+	}
+	return a, p.public, nil
+}
+
 // refusal signs why there is no answer, in the fewest words: one for every
 // cryptographic reason (attack O4).
 func (e *Enclave) refusal(asked *envelope.Envelope, why error) ([]byte, error) {
@@ -103,7 +132,11 @@ func (e *Enclave) refusal(asked *envelope.Envelope, why error) ([]byte, error) {
 		code = refusalBusy
 	}
 	h := e.replyHeader(envelope.Refusal, &asked.Header, asked.Hash())
-	return envelope.Seal(e.Signer, nil, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: []byte(code)})
+	body := envelope.Body{Payload: []byte(code)}
+	if _, met := e.pins.find(h.Recipient); met { // a name that anybody may have written is not worth memory
+		body.Sequence = e.sequence.next(h.Recipient, h.Created)
+	}
+	return envelope.Seal(e.Signer, nil, h, body)
 }
 
 // replyHeader starts the header of a reply to an envelope.
@@ -178,7 +211,7 @@ func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinn
 	if answered == nil {
 		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("our backend cannot be reached")}
 	}
-	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenAccount, id, from, answered.Result, answered.Reason)
+	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenAccount, id, from, answered.Result, auditReason(answered.Reason))
 	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
 		return nil, fail(op, Storage, err)
 	}
@@ -189,11 +222,8 @@ func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinn
 // question or the answer is beyond use; nil when the backend was not reached
 // and so was not asked.
 func (e *Enclave) askAccount(ctx context.Context, from identity.VASPID, payload []byte) *accountAnswer {
-	undefined := &accountAnswer{Result: "DENIED", Reason: "UNDEFINED-ERROR", VerifiedAt: timestamp(e.Now())}
-	p, err := decode[accountPayload](payload)
-	if err == nil {
-		_, err = ivms101.ParsePayload(payload)
-	}
+	undefined := (&accountAnswer{Result: "DENIED"}).complete(e.Now())
+	p, err := readAccountQuestion(payload)
 	if err != nil {
 		e.Logger.Warn("a counterparty's account check is not well formed", "vasp", from, "err", err)
 		return undefined
@@ -201,7 +231,8 @@ func (e *Enclave) askAccount(ctx context.Context, from identity.VASPID, payload 
 	answered, err := e.Backend.VerifyAccount(ctx, verifyAccountBody(from, p))
 	switch {
 	case err == nil:
-		return &accountAnswer{Result: answered.Result, Reason: answered.Reason, Message: answered.Message, VerifiedAt: answered.VerifiedAt}
+		a := &accountAnswer{Result: answered.Result, Reason: answered.Reason, Message: answered.Message, VerifiedAt: answered.VerifiedAt}
+		return a.complete(e.Now())
 	case notAsked(err):
 		return nil
 	default:
@@ -209,6 +240,21 @@ func (e *Enclave) askAccount(ctx context.Context, from identity.VASPID, payload 
 		return undefined
 	}
 }
+
+// readAccountQuestion reads an account check, which has an account.
+func readAccountQuestion(payload []byte) (*accountPayload, error) {
+	p, err := decode[accountPayload](payload)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := ivms101.ParsePayload(payload)
+	if err == nil && parts.Beneficiary.Account() == "" {
+		err = errNoAccount
+	}
+	return p, err
+}
+
+var errNoAccount = errors.New("the beneficiary has no account")
 
 func accountText(a *accountAnswer) []byte {
 	t := newText().str("accountVerificationResult", a.Result)
@@ -249,11 +295,19 @@ func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic,
 	if err != nil {
 		return nil, err
 	}
-	if seen != nil {
-		if seen.PayloadMAC != e.History.PlaintextMAC(body.Payload) {
-			return nil, e.conflict(ctx, key)
-		}
+	switch {
+	case seen != nil && seen.PayloadMAC == withdrawn:
+		return nil, e.metrics.refuse(op, "withdrawn", errors.New("the sender has reported it as failed before it came"))
+	case seen != nil && seen.PayloadMAC == e.History.PlaintextMAC(body.Payload):
 		return e.repeat(ctx, a, body.ReplyBundle, pinned)
+	case seen != nil:
+		return nil, e.conflict(ctx, key)
+	}
+	if known, err := e.received(ctx, key); err != nil || known {
+		if known { // so long ago that nobody remembers what it said
+			err = e.conflict(ctx, key)
+		}
+		return nil, err
 	}
 	// Before the backend is asked: a question whose answer cannot be sealed
 	// is not worth a customer's data.
@@ -265,6 +319,21 @@ func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic,
 		return nil, err
 	}
 	return e.reply(ctx, a, envelope.VerificationAnswer, body.ReplyBundle, answered, pinned)
+}
+
+// withdrawn stands in a receipt for a payload that must not come any more.
+var withdrawn [32]byte
+
+// received says whether the history has a verification as one that came in.
+func (e *Enclave) received(ctx context.Context, key verificationKey) (bool, error) {
+	row, err := e.History.Verification(ctx, key.originating, key.id)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, fail("read verification", Storage, err)
+	}
+	return row.Received, nil
 }
 
 // repeat answers a request that was answered before, from the history.
@@ -312,7 +381,7 @@ func (e *Enclave) verifyUser(ctx context.Context, key verificationKey, a *envelo
 			Originating: key.originating, UUID: key.id, EnvelopeHash: a.Hash(),
 			PayloadMAC: e.History.PlaintextMAC(body.Payload), ReplyBundle: body.ReplyBundle, Expires: now.Add(receiptLife),
 		},
-		Audit: []storage.AuditEntry{audit.Verification(row.VerifiedAt, audit.Peer, audit.Open, key.id, key.originating, row.Result.String(), row.Reason)},
+		Audit: []storage.AuditEntry{audit.Verification(row.VerifiedAt, audit.Peer, audit.Open, key.id, key.originating, row.Result.String(), auditReason(row.Reason))},
 	}
 	if err := e.store(ctx, change); err != nil {
 		return nil, fail(op, Storage, err)
@@ -347,7 +416,7 @@ func (e *Enclave) consult(ctx context.Context, row *storage.Verification, payloa
 	p, parts, err := readRequest(payload)
 	if err != nil {
 		e.Logger.Warn("a counterparty's verification is not well formed", "vasp", row.Originating, "verification", row.UUID, "err", err)
-		e.settle(row, &vasp.UserAnswer{Result: "ERROR", Reason: "UNDEFINED-ERROR", Message: "The request is not well formed."}, nil)
+		e.settle(row, &vasp.UserAnswer{Result: "ERROR", Message: "The request is not well formed."}, nil)
 		return nil
 	}
 	row.Asset, row.RequiredBeneficiaryInfo, row.PayloadVersion = p.Asset, p.RequiredBeneficiaryInfo, p.Version
@@ -380,6 +449,13 @@ func readRequest(payload []byte) (*requestPayload, *ivms101.Payload, error) {
 		return nil, nil, err
 	}
 	parts, err := ivms101.ParsePayload(payload)
+	switch {
+	case err != nil:
+	case parts.Originator.Raw == nil:
+		err = errors.New("there is no originator")
+	case parts.Beneficiary.Account() == "":
+		err = errNoAccount
+	}
 	return p, parts, err
 }
 
@@ -390,20 +466,32 @@ func withoutAnswer(err error) *vasp.UserAnswer {
 	if errors.As(err, &v) && v.Problem == vasp.Timeout {
 		return &vasp.UserAnswer{Result: "ERROR", Reason: "REQUEST-TIMEOUT", Message: "Request timeout."}
 	}
-	return &vasp.UserAnswer{Result: "ERROR", Reason: "UNDEFINED-ERROR", Message: "The beneficiary VASP's backend gave no usable answer."}
+	return &vasp.UserAnswer{Result: "ERROR", Message: noUsableAnswer}
 }
 
+const noUsableAnswer = "The beneficiary VASP's backend gave no usable answer."
+
 // settle writes our backend's answer into the row, less what was not asked
-// for, and the text that the counterparty gets.
+// for, and the text that the counterparty gets. An answer that it could not
+// read is none.
 func (e *Enclave) settle(row *storage.Verification, said *vasp.UserAnswer, p *requestPayload) {
+	e.write(row, said, p)
+	if _, err := ivms101.ParsePayload(row.Answer); err == nil && len(row.Answer) <= envelope.MaxBody {
+		return
+	}
+	e.Logger.Warn("our backend's answer is too large for an envelope; it is not passed on", "verification", row.UUID)
+	e.write(row, &vasp.UserAnswer{Result: "ERROR", Message: noUsableAnswer}, p)
+}
+
+func (e *Enclave) write(row *storage.Verification, said *vasp.UserAnswer, p *requestPayload) {
 	result, err := storage.ParseResult(said.Result)
-	if err != nil {
+	if err != nil || result != storage.Verified && result != storage.Denied {
 		result = storage.Error
 	}
-	row.Result, row.Reason, row.Message = result, said.Reason, said.Message
-	shared := said.Beneficiary
-	if shared != nil && p != nil {
-		shared = e.strip(row, shared, p.RequiredBeneficiaryInfo)
+	row.Result, row.Reason, row.Message = result, reasonOf(result, said.Reason), clip(said.Message, maxMessage)
+	var shared []byte
+	if said.Beneficiary != nil && p != nil {
+		shared = e.strip(row, said.Beneficiary, p.RequiredBeneficiaryInfo)
 	}
 	if shared != nil {
 		row.IVMS101.Beneficiary = shared
@@ -417,7 +505,7 @@ func (e *Enclave) settle(row *storage.Verification, said *vasp.UserAnswer, p *re
 		version = said.Version
 	}
 	row.Answer = newText().
-		str("result", result.String()).str("reason", said.Reason).str("message", said.Message).
+		str("result", result.String()).str("reason", row.Reason).str("message", row.Message).
 		str("version", version).str("verifiedAt", timestamp(e.Now())).raw("ivms101", ivms).
 		end()
 }
@@ -457,35 +545,38 @@ func (e *Enclave) answerError(ctx context.Context, a *envelope.Authentic, pinned
 	if err != nil {
 		return nil, e.metrics.refuse(op, "payload", err)
 	}
-	if err := e.recordError(ctx, key, p); err != nil {
+	if err := e.recordError(ctx, key, a.Hash(), p); err != nil {
 		return nil, err
 	}
 	return e.reply(ctx, a, envelope.ErrorReportAnswer, body.ReplyBundle, []byte(`{"result":true}`), pinned)
 }
 
 // recordError stores the reported state and, once per change, the callback
-// that tells our backend. A report about a verification that never came
-// changes nothing.
-func (e *Enclave) recordError(ctx context.Context, key verificationKey, p *errorPayload) error {
+// that tells our backend.
+func (e *Enclave) recordError(ctx context.Context, key verificationKey, hash [32]byte, p *errorPayload) error {
 	const op = "record an error report"
 	row, err := e.History.Verification(ctx, key.originating, key.id)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && !row.Received {
-		return nil
+	if errors.Is(err, storage.ErrNotFound) {
+		return e.withdraw(ctx, key, hash)
 	}
 	if err != nil {
 		return fail(op, Storage, err)
+	}
+	if !row.Received {
+		return nil // of a transfer to ourselves that never came in
 	}
 	result, err := storage.ParseResult(p.Result)
 	if err != nil || result == storage.Wait {
 		result = storage.Error
 	}
-	if row.Result == result && row.Reason == p.Reason {
+	reason := reasonOf(result, p.Reason)
+	if row.Result == result && row.Reason == reason {
 		return nil
 	}
-	row.Result, row.Reason, row.Message = result, p.Reason, p.Message
+	row.Result, row.Reason, row.Message = result, reason, clip(p.Message, maxMessage)
 	change := &storage.Change{
 		Verification: row,
-		Audit:        []storage.AuditEntry{audit.Verification(e.Now(), audit.Peer, audit.OpenError, key.id, key.originating, row.Result.String(), row.Reason)},
+		Audit:        []storage.AuditEntry{audit.Verification(e.Now(), audit.Peer, audit.OpenError, key.id, key.originating, row.Result.String(), auditReason(row.Reason))},
 	}
 	if e.Callbacks {
 		change.Outbox = []*storage.OutboxEntry{{
@@ -497,6 +588,21 @@ func (e *Enclave) recordError(ctx context.Context, key verificationKey, p *error
 		return fail(op, Storage, err)
 	}
 	e.outbox.add(change.Outbox...)
+	return nil
+}
+
+// withdraw remembers that a verification was reported as failed before it
+// came: its envelope may be on its way for a while yet, and our backend must
+// not be asked for what its sender has given up.
+func (e *Enclave) withdraw(ctx context.Context, key verificationKey, hash [32]byte) error {
+	now := e.Now()
+	err := e.History.Apply(ctx, &storage.Change{
+		Receipt: &storage.Receipt{Originating: key.originating, UUID: key.id, EnvelopeHash: hash, PayloadMAC: withdrawn, Expires: now.Add(receiptLife)},
+		Audit:   []storage.AuditEntry{audit.Verification(now, audit.Peer, audit.OpenError, key.id, key.originating, "unknown", "")},
+	})
+	if err != nil {
+		return fail("record an error report", Storage, err)
+	}
 	return nil
 }
 

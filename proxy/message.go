@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+	"slices"
 	"strconv"
 	"time"
 
@@ -151,28 +153,30 @@ func parseTime(s string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// withMember adds one member to the text of a JSON object that lacks it.
+// withMember gives a member to the text of a JSON object that lacks it or has
+// null in its place.
 func withMember(object []byte, name string, value []byte) []byte {
-	end := len(object) - 1
-	for object[end] != '}' {
-		end--
-	}
-	empty := true
-	for _, c := range object[1:end] {
-		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
-			empty = false
-			break
+	d := jsontext.NewDecoder(bytes.NewBuffer(object))
+	d.ReadToken()
+	first := true
+	for ; d.PeekKind() == '"'; first = false {
+		found, _ := d.ReadToken()
+		is := found.String() == name
+		old, err := d.ReadValue()
+		if err != nil {
+			break // it cannot: every reader has checked the text
+		}
+		if end := int(d.InputOffset()); is {
+			return slices.Concat(object[:end-len(old)], value, object[end:])
 		}
 	}
-	b := make([]byte, 0, len(object)+len(name)+len(value)+4)
-	b = append(b, object[:end]...)
-	if !empty {
+	end := bytes.LastIndexByte(object, '}')
+	b := slices.Clone(object[:end])
+	if !first {
 		b = append(b, ',')
 	}
-	b = quote(b, name)
-	b = append(b, ':')
-	b = append(b, value...)
-	return append(b, '}')
+	b = append(quote(b, name), ':')
+	return append(append(b, value...), '}')
 }
 
 // verifyUserBody is what our backend is asked (contract 3.2): the payload

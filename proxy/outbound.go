@@ -76,7 +76,9 @@ func (e *Enclave) requestText(r *verificationRequest) []byte {
 		end()
 }
 
-// mayVerify says whether a VASP is a live member that we can verify with.
+// mayVerify says whether a VASP is a live member that we can verify with. One
+// that is known not to be trusted is refused here, so that our backend does
+// not wait for a timeout.
 func (e *Enclave) mayVerify(ctx context.Context, id identity.VASPID) error {
 	m, err := e.member(ctx, id)
 	if err != nil {
@@ -84,6 +86,11 @@ func (e *Enclave) mayVerify(ctx context.Context, id identity.VASPID) error {
 	}
 	if m.VASPStatus != relay.StatusMember {
 		return &Error{Op: "find the counterparty", Kind: Invalid, Code: "ALLIANCE-NOT-ACTIVE", Message: "Alliance is not active now"}
+	}
+	if _, met := e.pins.find(id); met || e.VerifiedOnly {
+		if _, err := e.pinned(ctx, id); kindOf(err) == Untrusted {
+			return err
+		}
 	}
 	return nil
 }
@@ -101,23 +108,44 @@ func (e *Enclave) CheckAccount(ctx context.Context, r *accountRequest) (*account
 	if r.network != "" {
 		t.str("network", r.network)
 	}
-	id := uuid.New()
-	payload, err := e.ask(ctx, question{
-		to: r.beneficiary, kind: envelope.AccountRequest, want: envelope.AccountAnswer, id: id, keyType: r.keyType,
-		payload: t.str("version", r.payload.Version).raw("ivms101", r.payload.IVMS101).end(), life: syncTimeout,
-	})
+	answer, err := e.askAboutAccount(ctx, uuid.New(), r, t.str("version", r.payload.Version).raw("ivms101", r.payload.IVMS101).end())
 	if err != nil {
 		return nil, timeoutWords(fail(op, Unavailable, err))
 	}
-	answer, err := decode[accountAnswer](payload)
-	if err != nil || (answer.Result != "VERIFIED" && answer.Result != "DENIED") {
-		return nil, e.metrics.refuse(op, "answer", errors.New("the answer is not in the form of an account answer"))
-	}
-	entry := audit.Verification(e.Now(), audit.Backend, audit.CheckAccount, id, r.beneficiary, audit.OK, "")
-	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
-		return nil, fail(op, Storage, err)
-	}
 	return answer, nil
+}
+
+// askAboutAccount asks, and writes down that it has, whatever became of it:
+// the account left us.
+func (e *Enclave) askAboutAccount(ctx context.Context, id uuid.UUID, r *accountRequest, payload []byte) (*accountAnswer, error) {
+	payload, err := e.ask(ctx, question{
+		to: r.beneficiary, kind: envelope.AccountRequest, want: envelope.AccountAnswer, id: id, keyType: r.keyType,
+		payload: payload, life: syncTimeout,
+	})
+	var answer *accountAnswer
+	if err == nil {
+		answer, err = e.readAccountAnswer(payload)
+	}
+	entry := audit.Verification(e.Now(), audit.Backend, audit.CheckAccount, id, r.beneficiary, outcome(err), "")
+	if answer != nil {
+		entry.Outcome, entry.Reason = answer.Result, auditReason(answer.Reason)
+	}
+	keep := context.WithoutCancel(ctx)
+	if err := e.History.Apply(keep, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
+		return nil, fail("audit an account check", Storage, err)
+	}
+	return answer, err
+}
+
+func (e *Enclave) readAccountAnswer(payload []byte) (*accountAnswer, error) {
+	answer, err := decode[accountAnswer](payload)
+	if err == nil && answer.Result != "VERIFIED" && answer.Result != "DENIED" {
+		err = errors.New("the answer is neither VERIFIED nor DENIED")
+	}
+	if err != nil {
+		return nil, e.metrics.refuse("read the answer", "answer", err)
+	}
+	return answer.complete(e.Now()), nil
 }
 
 // timeoutWords gives a timeout the contract's sentence.
@@ -132,15 +160,18 @@ func timeoutWords(err error) error {
 // deliverVerification makes one attempt to have a verification answered and,
 // when it is answered, stores the final state.
 func (e *Enclave) deliverVerification(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry) error {
-	now := e.Now()
-	if !now.Before(row.Deadline) {
+	left := row.Deadline.Sub(e.Now())
+	switch {
+	case row.Result != storage.Wait:
+		return e.drop(ctx, entry)
+	case left <= 0:
 		return e.giveUp(ctx, row, entry)
 	}
-	ctx, cancel := context.WithTimeout(ctx, asyncTimeout)
+	asking, cancel := context.WithTimeout(ctx, asyncTimeout)
 	defer cancel()
-	payload, err := e.ask(ctx, question{
+	payload, err := e.ask(asking, question{
 		to: row.Beneficiary, kind: envelope.VerificationRequest, want: envelope.VerificationAnswer, id: row.UUID,
-		keyType: row.KeyType, payload: entry.Body, life: min(requestLife, row.Deadline.Sub(now)),
+		keyType: row.KeyType, payload: entry.Body, life: min(requestLife, left),
 	})
 	if err != nil {
 		return err
@@ -179,14 +210,20 @@ func (e *Enclave) readAnswer(payload []byte) (*answer, error) {
 	if err != nil {
 		return nil, e.metrics.refuse(op, "answer", err)
 	}
-	return &answer{result, p.Reason, p.Message, parts.Beneficiary, parts.BeneficiaryVASP}, nil
+	return &answer{result, reasonOf(result, p.Reason), clip(p.Message, maxMessage), parts.Beneficiary, parts.BeneficiaryVASP}, nil
 }
 
 // finish stores the final state of a verification together with the callback
-// that tells of it.
+// that tells of it. An answer that came after the deadline is written down as
+// having come, and changes nothing else.
 func (e *Enclave) finish(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry, a *answer) error {
-	if row.Result != storage.Wait {
-		return e.tooLate(ctx, row, entry)
+	if e.expired(entry) {
+		late := audit.Verification(e.Now(), audit.Peer, audit.LateAnswer, row.UUID, row.Beneficiary, a.result.String(), auditReason(a.reason))
+		if err := e.giveUp(ctx, row, entry, late); err != nil {
+			return err
+		}
+		e.metrics.late.Inc()
+		return nil
 	}
 	row.Result, row.Reason, row.Message, row.VerifiedAt = a.result, a.reason, a.message, e.Now()
 	if a.beneficiary.Raw != nil {
@@ -200,7 +237,7 @@ func (e *Enclave) finish(ctx context.Context, row *storage.Verification, entry *
 		row.Result, row.Reason = storage.Error, "BENEFICIARY-ACCOUNT-NOT-MATCHED"
 		row.Message = "Beneficiary account is not matched with requested account."
 	}
-	return e.conclude(ctx, row, entry, audit.Finish)
+	return e.conclude(ctx, row, &storage.Change{DropOutbox: []uint64{entry.Seq}}, audit.Peer)
 }
 
 // sameAccount compares the account that was asked for with what came back; an
@@ -211,10 +248,7 @@ func sameAccount(asked string, answered []string) bool {
 
 // giveUp ends a verification that nobody answered in time, and tells the
 // counterparty, so that both histories agree.
-func (e *Enclave) giveUp(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry) error {
-	if row.Result != storage.Wait {
-		return e.tooLate(ctx, row, entry)
-	}
+func (e *Enclave) giveUp(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry, also ...storage.AuditEntry) error {
 	row.Result, row.Reason, row.Message = storage.Error, "REQUEST-TIMEOUT", "Request timeout."
 	report := &storage.OutboxEntry{
 		Kind: storage.ToPeerError, Originating: row.Originating, UUID: row.UUID, Counterparty: row.Beneficiary, Created: e.Now(),
@@ -223,17 +257,17 @@ func (e *Enclave) giveUp(ctx context.Context, row *storage.Verification, entry *
 		// that never heard of the verification has nothing to set right.
 		Deadline: e.Now().Add(24 * time.Hour),
 	}
-	return e.conclude(ctx, row, entry, audit.Finish, report)
+	return e.conclude(ctx, row, &storage.Change{
+		DropOutbox: []uint64{entry.Seq}, Outbox: []*storage.OutboxEntry{report}, Audit: also,
+	}, audit.System)
 }
 
-// conclude writes a final row, the end of its outbox entry, its callback and
-// its audit entry in one transaction, and only then lets the callback leave.
-func (e *Enclave) conclude(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry, verb string, more ...*storage.OutboxEntry) error {
-	now := e.Now()
-	change := &storage.Change{
-		Verification: row, DropOutbox: []uint64{entry.Seq}, Outbox: more,
-		Audit: []storage.AuditEntry{audit.Verification(now, audit.Peer, verb, row.UUID, row.Beneficiary, row.Result.String(), row.Reason)},
-	}
+// conclude writes a final row, its callback and its audit entry in one
+// transaction with the rest of the change, and only then lets what it queues
+// leave.
+func (e *Enclave) conclude(ctx context.Context, row *storage.Verification, change *storage.Change, actor string) error {
+	change.Verification = row
+	change.Audit = append(change.Audit, audit.Verification(e.Now(), actor, audit.Finish, row.UUID, row.Beneficiary, row.Result.String(), auditReason(row.Reason)))
 	if e.Callbacks {
 		change.Outbox = append(change.Outbox, &storage.OutboxEntry{
 			Kind: storage.ToBackend, Originating: row.Originating, UUID: row.UUID, Created: row.CreatedAt,
@@ -244,20 +278,6 @@ func (e *Enclave) conclude(ctx context.Context, row *storage.Verification, entry
 	}
 	e.metrics.results.WithLabelValues("sent", row.Result.String()).Inc()
 	e.outbox.add(change.Outbox...)
-	return nil
-}
-
-// tooLate writes down that an answer came after the final state; it changes
-// nothing else.
-func (e *Enclave) tooLate(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry) error {
-	e.metrics.late.Inc()
-	err := e.History.Apply(ctx, &storage.Change{
-		DropOutbox: []uint64{entry.Seq},
-		Audit:      []storage.AuditEntry{audit.Verification(e.Now(), audit.Peer, audit.LateAnswer, row.UUID, row.Beneficiary, row.Result.String(), "")},
-	})
-	if err != nil {
-		return fail("audit a late answer", Storage, err)
-	}
 	return nil
 }
 

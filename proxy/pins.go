@@ -58,21 +58,41 @@ func (e *Enclave) loadPins(ctx context.Context) error {
 // verified where policy demands it is Untrusted, and nothing is sent to it or
 // accepted from it (attacks K1, K3).
 func (e *Enclave) pinned(ctx context.Context, id identity.VASPID) (*identity.Public, error) {
-	const op = "find the counterparty's identity"
-	if id == e.Self {
-		return e.Signer.Public(), nil
+	p, isNew, err := e.candidate(ctx, id)
+	if err == nil && isNew {
+		p, err = e.firstUse(ctx, p)
 	}
-	p, ok := e.pins.find(id)
-	if !ok {
-		var err error
-		if p, err = e.firstUse(ctx, id); err != nil {
-			return nil, fail(op, Unavailable, err)
-		}
+	if err != nil {
+		return nil, err
 	}
 	if reason := e.distrust(p.peer.State); reason != "" {
-		return nil, &Error{Op: op, Kind: Untrusted, Message: reason}
+		return nil, untrusted(reason)
 	}
 	return p.public, nil
+}
+
+func untrusted(reason string) error {
+	return &Error{Op: "find the counterparty's identity", Kind: Untrusted, Message: reason}
+}
+
+// candidate is the pin of a counterparty, which is Untrusted when it must not
+// be used, or the pin that its first use would make.
+func (e *Enclave) candidate(ctx context.Context, id identity.VASPID) (p pin, isNew bool, err error) {
+	if id == e.Self {
+		return pin{storage.Peer{VASP: id, State: storage.PeerVerified}, e.Signer.Public()}, false, nil
+	}
+	if p, ok := e.pins.find(id); ok {
+		if reason := e.distrust(p.peer.State); reason != "" {
+			return pin{}, false, untrusted(reason)
+		}
+		return p, false, nil
+	}
+	chain, err := e.identityOf(ctx, id)
+	if err != nil {
+		return pin{}, false, fail("find the counterparty's identity", Unavailable, err)
+	}
+	public := chain.Current()
+	return pin{storage.Peer{VASP: id, State: storage.PeerTOFU, Identity: public.Bytes(), Since: e.Now()}, public}, true, nil
 }
 
 func (e *Enclave) distrust(s storage.PeerState) string {
@@ -88,23 +108,19 @@ func (e *Enclave) distrust(s storage.PeerState) string {
 	}
 }
 
-// firstUse pins what central's directory says now, durably, before it is used.
-func (e *Enclave) firstUse(ctx context.Context, id identity.VASPID) (pin, error) {
+// firstUse pins an identity never met, durably, before it is used. The pin
+// that it gives is another's when somebody was faster.
+func (e *Enclave) firstUse(ctx context.Context, p pin) (pin, error) {
+	id := p.peer.VASP
 	found, err, _ := e.flight.Do("pin "+id.String(), func() (any, error) {
 		if p, ok := e.pins.find(id); ok {
 			return p, nil
 		}
-		chain, err := e.identityOf(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		public := chain.Current()
-		p := pin{storage.Peer{VASP: id, State: storage.PeerTOFU, Identity: public.Bytes(), Since: e.Now()}, public}
-		if err := e.savePin(ctx, p, audit.PinPeer); err != nil {
+		if err := e.savePin(context.WithoutCancel(ctx), p, audit.PinPeer); err != nil {
 			return nil, err
 		}
 		e.Logger.Warn("identity believed on first use, on central's word; compare safety numbers to verify it",
-			"vasp", id, "fingerprint", public.Fingerprint())
+			"vasp", id, "fingerprint", p.public.Fingerprint())
 		return p, nil
 	})
 	if err != nil {

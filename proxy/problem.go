@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,19 +44,19 @@ var kinds = [...]struct {
 	status  int
 	code    string // when the error names none
 	outcome string // metric and audit label
-	message string // when the error's own words must stay inside
+	message string // when the error has no words of its own for the caller
 }{
 	Internal:         {http.StatusInternalServerError, "INTERNAL-ERROR", "internal", "The enclave failed; its log says why."},
-	Invalid:          {http.StatusBadRequest, "BAD-REQUEST", "invalid", ""},
+	Invalid:          {http.StatusBadRequest, "BAD-REQUEST", "invalid", "The request cannot be answered as it is."},
 	Unauthenticated:  {http.StatusUnauthorized, "UNAUTHENTICATED", "unauthenticated", ""},
 	NotFound:         {http.StatusNotFound, "NOT-FOUND", "not_found", ""},
 	MethodNotAllowed: {http.StatusMethodNotAllowed, "METHOD-NOT-ALLOWED", "invalid", ""},
 	TooLarge:         {http.StatusRequestEntityTooLarge, "PAYLOAD-TOO-LARGE", "too_large", ""},
 	UnsupportedMedia: {http.StatusUnsupportedMediaType, "UNSUPPORTED-MEDIA-TYPE", "invalid", ""},
-	Untrusted:        {http.StatusForbidden, "COUNTERPARTY-NOT-TRUSTED", "untrusted", ""},
+	Untrusted:        {http.StatusForbidden, "COUNTERPARTY-NOT-TRUSTED", "untrusted", "The counterparty's identity is not believed."},
 	Refused:          {http.StatusBadGateway, "ENVELOPE-REJECTED", "refused", "The exchange with the counterparty was refused."},
-	Timeout:          {http.StatusRequestTimeout, "REQUEST-TIMEOUT", "timeout", ""},
-	Unavailable:      {http.StatusServiceUnavailable, "COUNTERPARTY-UNAVAILABLE", "unavailable", ""},
+	Timeout:          {http.StatusRequestTimeout, "REQUEST-TIMEOUT", "timeout", "There was no answer in time."},
+	Unavailable:      {http.StatusServiceUnavailable, "COUNTERPARTY-UNAVAILABLE", "unavailable", "The counterparty cannot be reached now; try again."},
 	Storage:          {http.StatusServiceUnavailable, "STORAGE-UNAVAILABLE", "storage", "The history takes no changes now; nothing was accepted."},
 }
 
@@ -94,17 +95,21 @@ func (e *Error) code() string {
 }
 
 func (e *Error) message() string {
-	if m := kinds[e.Kind].message; m != "" && e.Message == "" {
-		return m
+	if e.Message == "" {
+		return kinds[e.Kind].message
 	}
 	return e.Message
 }
 
 // fail names an operation's failure; an Error inside keeps its kind and words.
+// Whatever ran out of time is a Timeout.
 func fail(op string, kind Kind, err error) error {
 	var inner *Error
-	if errors.As(err, &inner) {
+	switch {
+	case errors.As(err, &inner):
 		return &Error{Op: op, Kind: inner.Kind, Code: inner.Code, Message: inner.Message, Err: err}
+	case errors.Is(err, context.DeadlineExceeded):
+		kind = Timeout
 	}
 	return &Error{Op: op, Kind: kind, Err: err}
 }

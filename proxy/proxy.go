@@ -148,7 +148,8 @@ func (e *Enclave) Run(ctx context.Context) error {
 	return err
 }
 
-// sweep deletes, every hour, our keys that no envelope can need any more.
+// sweep forgets, every hour, what no envelope can need any more: our old keys,
+// and the receipts of requests whose repeats would be refused anyway.
 func (e *Enclave) sweep(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
@@ -160,8 +161,22 @@ func (e *Enclave) sweep(ctx context.Context) {
 			if err := e.Own.Sweep(ctx); err != nil {
 				e.Logger.Warn("sweep own keys", "err", err)
 			}
+			if err := e.sweepReceipts(ctx); err != nil {
+				e.Logger.Warn("sweep receipts", "err", err)
+			}
 		}
 	}
+}
+
+func (e *Enclave) sweepReceipts(ctx context.Context) error {
+	engine, ok := e.History.(interface {
+		Sweep(ctx context.Context) (removed int, err error)
+	})
+	if !ok { // it forgets by itself, or never
+		return nil
+	}
+	_, err := engine.Sweep(ctx)
+	return err
 }
 
 // Envelope lifetimes. An envelope is sealed anew for each attempt, so its
