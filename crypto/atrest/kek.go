@@ -17,11 +17,10 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/aead/xaesgcm"
-	"github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"
-	"github.com/tink-crypto/tink-go/v2/secretdata"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/internal/onekey"
+	"github.com/vasp-enclave/vasp-enclave/crypto/internal/rawkey"
 	"github.com/vasp-enclave/vasp-enclave/crypto/internal/redact"
 )
 
@@ -80,11 +79,11 @@ func NewKEK(key []byte) (*KEK, error) {
 // same key has the same id everywhere.
 func (k *KEK) ID() string { return hex.EncodeToString(k.id[:]) }
 
-// importAEAD is the one place where raw key bytes enter Tink: the KEK comes
-// from outside, as the operator's setting, so it cannot be a Tink keyset.
+// importAEAD takes raw key bytes: the KEK comes from outside, as the
+// operator's setting, so it cannot be a Tink keyset.
 func importAEAD(raw []byte) (tink.AEAD, error) {
 	parameters := valueParameters()
-	k, err := xaesgcm.NewKey(secretdata.NewBytesFromData(raw, insecuresecretdataaccess.Token{}), 0, parameters)
+	k, err := xaesgcm.NewKey(rawkey.Secret(raw), 0, parameters)
 	if err != nil {
 		return nil, errors.New("key does not fit XAES-256-GCM")
 	}

@@ -13,14 +13,13 @@ import (
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/aead/xaesgcm"
 	"github.com/tink-crypto/tink-go/v2/hybrid/hpke"
-	"github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"
 	"github.com/tink-crypto/tink-go/v2/key"
-	"github.com/tink-crypto/tink-go/v2/secretdata"
 	"github.com/tink-crypto/tink-go/v2/signature/ed25519"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/internal/onekey"
+	"github.com/vasp-enclave/vasp-enclave/crypto/internal/rawkey"
 	"github.com/vasp-enclave/vasp-enclave/crypto/internal/tlv"
 )
 
@@ -32,7 +31,7 @@ func Signer(tb testing.TB, vasp identity.VASPID, seed []byte) *identity.Signer {
 	tb.Helper()
 	parameters, err := ed25519.NewParameters(ed25519.VariantNoPrefix)
 	must(tb, err)
-	k, err := ed25519.NewPrivateKey(raw(seed), 0, parameters)
+	k, err := ed25519.NewPrivateKey(rawkey.Secret(seed), 0, parameters)
 	must(tb, err)
 	kek := AEAD(tb, 0xee)
 	place := binary.BigEndian.AppendUint64(tlv.Domain("vasp-enclave/v1/wrapped-identity"), uint64(vasp))
@@ -50,7 +49,7 @@ func PrivateKey(tb testing.TB, suite identity.Suite, seed []byte) *envelope.Priv
 	}
 	parameters, err := hpke.NewParameters(opts)
 	must(tb, err)
-	k, err := hpke.NewPrivateKey(raw(seed), 0, parameters)
+	k, err := hpke.NewPrivateKey(rawkey.Secret(seed), 0, parameters)
 	must(tb, err)
 	kek := AEAD(tb, 0xee)
 	place := append(tlv.Domain("vasp-enclave/v1/wrapped-hybrid-key"), byte(suite))
@@ -91,14 +90,9 @@ func ValueKey(tb testing.TB, seed []byte) *xaesgcm.Key {
 	tb.Helper()
 	parameters, err := xaesgcm.NewParameters(xaesgcm.VariantNoPrefix, 12)
 	must(tb, err)
-	k, err := xaesgcm.NewKey(raw(seed), 0, parameters)
+	k, err := xaesgcm.NewKey(rawkey.Secret(seed), 0, parameters)
 	must(tb, err)
 	return k
-}
-
-// raw is the one place where tests hand known key bytes to Tink.
-func raw(seed []byte) secretdata.Bytes {
-	return secretdata.NewBytesFromData(seed, insecuresecretdataaccess.Token{})
 }
 
 // Hex is a vector's bytes.
