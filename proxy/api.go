@@ -23,7 +23,7 @@ import (
 // A non-empty token must then come as a bearer; the listener is loopback
 // unless its setting says unsafe.
 func (e *Enclave) API(token string) http.Handler {
-	api := &api{Enclave: e, want: sha256.Sum256([]byte("Bearer " + token)), open: token == ""}
+	api := &api{Enclave: e, want: sha256.Sum256([]byte(token)), open: token == ""}
 	mux := http.NewServeMux()
 	mux.Handle("/healthcheck", methods{http.MethodGet: api.health})
 	mux.Handle("/v1/vasps/self", api.guarded(methods{http.MethodGet: api.self}))
@@ -78,8 +78,9 @@ func (a *api) guarded(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
-		if subtle.ConstantTimeCompare(got[:], a.want[:]) != 1 {
+		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(given))
+		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], a.want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			writeError(w, &Error{Op: "authenticate", Kind: Unauthenticated, Message: "Send `Authorization: Bearer` with the token of VEGA_SERVER_TOKEN."})
 			return
