@@ -28,6 +28,10 @@ type Binaries struct{ Enclave, Central, Robot string }
 
 // BinariesIn finds the programs in one directory.
 func BinariesIn(dir string) (Binaries, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return Binaries{}, err
+	}
 	b := Binaries{filepath.Join(dir, "enclave"), filepath.Join(dir, "central"), filepath.Join(dir, "robotvasp")}
 	for _, file := range []string{b.Enclave, b.Central, b.Robot} {
 		if _, err := os.Stat(file); err != nil {
