@@ -21,7 +21,7 @@ import (
 var people = map[string]string{
 	"latin":   `{"naturalPerson":{"name":{"nameIdentifier":[{"primaryIdentifier":"Nuñez Ødegård","secondaryIdentifier":"José \"Pepe\"","nameIdentifierType":"LEGL"}]},"dateAndPlaceOfBirth":{"dateOfBirth":"1980-02-29","placeOfBirth":"Málaga"}}}`,
 	"korean":  `{"naturalPerson":{"name":{"nameIdentifier":[{"primaryIdentifier":"Hong","secondaryIdentifier":"Gildong","nameIdentifierType":"LEGL"}],"localNameIdentifier":[{"primaryIdentifier":"홍","secondaryIdentifier":"길동","nameIdentifierType":"LEGL"}]},"dateAndPlaceOfBirth":{"dateOfBirth":"1990-12-31","placeOfBirth":"서울"}}}`,
-	"arabic":  `{"naturalPerson":{"name":{"nameIdentifier":[{"primaryIdentifier":"عبد‌الرحمن","secondaryIdentifier":"محمد","nameIdentifierType":"LEGL"}]},"dateAndPlaceOfBirth":{"dateOfBirth":"1975-07-01","placeOfBirth":"الإسكندرية"}}}`,
+	"arabic":  `{"naturalPerson":{"name":{"nameIdentifier":[{"primaryIdentifier":"عبد\u200cالرحمن","secondaryIdentifier":"محمد","nameIdentifierType":"LEGL"}]},"dateAndPlaceOfBirth":{"dateOfBirth":"1975-07-01","placeOfBirth":"الإسكندرية"}}}`,
 	"company": `{"legalPerson":{"name":{"nameIdentifier":[{"legalPersonName":"Acme & Söhne Ltd","legalPersonNameIdentifierType":"LEGL"}]},"geographicAddress":[{"addressType":"GEOG","addressLine":["1 High St"],"country":"SG"}],"nationalIdentification":{"nationalIdentifier":"201912345A","nationalIdentifierType":"RAID","registrationAuthority":"RA000523"},"countryOfRegistration":"SG","dateOfIncorporation":"2019-03-27"}},{"naturalPerson":{"name":{"nameIdentifier":[{"primaryIdentifier":"Tan","secondaryIdentifier":"Mei","nameIdentifierType":"LEGL"}]}}}`,
 }
 
