@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -25,15 +26,17 @@ import (
 func (e *Enclave) API(token string) http.Handler {
 	api := &api{Enclave: e, want: sha256.Sum256([]byte(token)), open: token == ""}
 	mux := http.NewServeMux()
-	mux.Handle("/healthcheck", methods{http.MethodGet: api.health})
-	mux.Handle("/v1/vasps/self", api.guarded(methods{http.MethodGet: api.self}))
-	mux.Handle("/v1/vasps", api.guarded(methods{http.MethodGet: api.directory}))
-	mux.Handle("/v1/verifications/account", api.guarded(methods{http.MethodPost: api.checkAccount}))
-	mux.Handle("/v1/verifications", api.guarded(methods{http.MethodPost: api.verify, http.MethodGet: api.history}))
-	mux.Handle("/v1/verifications/{uuid}", api.guarded(methods{http.MethodGet: api.verification}))
-	mux.Handle("/", handler(func(http.ResponseWriter, *http.Request) error {
-		return &Error{Op: "route", Kind: NotFound, Message: "No such path; the enclave's paths begin with /v1/."}
-	}))
+	mux.Handle("/healthcheck", api.serve(methods{http.MethodGet: api.health}))
+	for path, m := range map[string]methods{
+		"/v1/vasps/self":            {http.MethodGet: api.self},
+		"/v1/vasps":                 {http.MethodGet: api.directory},
+		"/v1/verifications/account": {http.MethodPost: api.checkAccount},
+		"/v1/verifications":         {http.MethodPost: api.verify, http.MethodGet: api.history},
+		"/v1/verifications/{uuid}":  {http.MethodGet: api.verification},
+	} {
+		mux.Handle(path, api.guarded(api.serve(m)))
+	}
+	mux.Handle("/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeError(w, noSuchPath()) }))
 	return mux
 }
 
@@ -46,29 +49,40 @@ type api struct {
 // handler is a handler that returns its error; one place writes it.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
-func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := h(w, r); err != nil {
-		writeError(w, err)
-	}
-}
-
 // methods are the handlers of one path.
 type methods map[string]handler
 
-func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h, ok := m[r.Method]
-	if !ok {
-		var allowed []string
-		for _, method := range []string{http.MethodGet, http.MethodPost} {
-			if m[method] != nil {
-				allowed = append(allowed, method)
-			}
+// serve answers by the method, and leaves a line in the log where a caller is
+// told to look there.
+func (a *api) serve(m methods) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, ok := m[r.Method]
+		if !ok {
+			h = m.others
 		}
-		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		writeError(w, &Error{Op: "route", Kind: MethodNotAllowed, Message: "Use " + strings.Join(allowed, " or ") + "."})
-		return
+		err := h(w, r)
+		if err == nil {
+			return
+		}
+		if kind := kindOf(err); kind == Internal || kind == Storage {
+			a.Logger.Error("a request of the backend failed", "method", r.Method, "path", r.Pattern, "err", err)
+		}
+		writeError(w, err)
+	})
+}
+
+// others answers a method that a path does not have.
+func (m methods) others(w http.ResponseWriter, r *http.Request) error {
+	if id := r.PathValue("uuid"); id != "" && uuid.Validate(id) != nil {
+		return noSuchPath() // no verification's path, but one that looks like it
 	}
-	h.ServeHTTP(w, r)
+	allowed := slices.Sorted(maps.Keys(m))
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return &Error{Op: "route", Kind: MethodNotAllowed, Message: "Use " + strings.Join(allowed, " or ") + "."}
+}
+
+func noSuchPath() error {
+	return &Error{Op: "route", Kind: NotFound, Message: "No such path; the enclave's paths begin with /v1/."}
 }
 
 // guarded asks for the bearer token, when one is set. Digests are compared,

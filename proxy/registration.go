@@ -91,6 +91,8 @@ func mustMend(err error) error {
 		return nil
 	}
 	switch refused.Code {
+	case "INVALID-IDENTITY":
+		return &mendError{"central does not take our identity for this access key: VEGA_VASP_ID, VEGA_ALLIANCE_ACCESS_KEY and the database file must be of one VASP"}
 	case relay.CodeIdentityConflict:
 		return &mendError{"central knows another identity for this VASP: is this the right database file? " +
 			"If the identity was lost for good, have central's operator forget the old one, and tell your counterparties"}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
 )
 
@@ -46,7 +48,11 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	note(err)
 	p.allowed, err = allow.ParseList(s.CentralAllowlist)
 	note(named("VEGA_CENTRAL_ALLOWLIST", err))
-	p.certificates, err = edge.FileCertificates(s.TLSCertFile, s.TLSKeyFile)
+	files, err := edge.FileCertificates(s.TLSCertFile, s.TLSKeyFile)
+	if err == nil {
+		err = files.ValidAt(time.Now())
+		p.certificates = files
+	}
 	note(named("VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE", err))
 	p.apiRoots, err = readRoots(s.APIRootsFile)
 	note(named("VEGA_API_ROOTS_FILE", err))
@@ -54,6 +60,9 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	note(named("VEGA_VERIFICATION_ROOTS_FILE", err))
 	p.ivms101, err = readIVMS101(s.IVMS101File)
 	note(named("VEGA_VASP_IVMS101_FILE", err))
+	note(named("VEGA_ALLIANCE_ACCESS_KEY, VEGA_ALLIANCE_SECRET_KEY", allianceKey(s).Check()))
+	_, err = newBackend(s, p, nil)
+	note(named("VEGA_VERIFICATION_...", err))
 	p.suites, p.floor = suites(s.PreferredSuite)
 	return p, errors.Join(problems...)
 }
@@ -65,6 +74,11 @@ func suites(preferred string) (published, floor []identity.Suite) {
 		return []identity.Suite{identity.SuiteX25519}, []identity.Suite{identity.SuiteXWing, identity.SuiteX25519}
 	}
 	return []identity.Suite{identity.SuiteXWing}, []identity.Suite{identity.SuiteXWing}
+}
+
+// allianceKey is the key pair that requests in both directions are signed by.
+func allianceKey(s *Settings) relay.Key {
+	return relay.Key{Access: s.AccessKey, Secret: relay.NewSecret(s.SecretKey.Reveal())}
 }
 
 func named(setting string, err error) error {
@@ -89,6 +103,10 @@ func readRoots(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// maxIVMS101 is the longest file of our own legal person, in bytes: it travels
+// beside each request, which together must fit an envelope.
+const maxIVMS101 = 32 << 10
+
 // readIVMS101 reads our own legal person. Its text is kept as it is.
 func readIVMS101(file string) ([]byte, error) {
 	if file == "" {
@@ -97,6 +115,9 @@ func readIVMS101(file string) ([]byte, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
+	}
+	if len(text) > maxIVMS101 {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are sent with each verification", file, len(text), maxIVMS101)
 	}
 	var shape struct {
 		LegalPerson map[string]any `json:"legalPerson"`

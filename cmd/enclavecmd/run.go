@@ -55,7 +55,7 @@ func Run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.W
 	registry := newRegistry(&s, environ)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	db, err := openHistory(ctx, &s, p, registry, logger, stop)
+	db, err := openHistory(&s, p, registry, logger, stop)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func newRegistry(s *Settings, environ []string) *prometheus.Registry {
 	unsafe := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "enclave_key_in_environment", Help: "1 while the database key comes from the environment rather than a file.",
 	})
-	if !s.EncryptionKey.FromFile() {
+	if s.KeySource == defaultKeySource && !s.EncryptionKey.FromFile() {
 		unsafe.Set(1)
 	}
 	registry.MustRegister(build, unknown, unsafe, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -119,13 +119,13 @@ type server struct {
 	http     *http.Server
 }
 
-func newServer(name, address string, h http.Handler, idle time.Duration) (server, error) {
+func newServer(name, address string, h http.Handler, idle time.Duration, logger *slog.Logger) (server, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return server{}, fmt.Errorf("%s listener: %w", name, err)
 	}
 	return server{name, listener, &http.Server{
-		Handler: h, IdleTimeout: idle, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second,
+		Handler: edge.Recover(logger, nil, h), ErrorLog: edge.ServerLog(logger, name), IdleTimeout: idle, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second,
 		WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
 	}}, nil
 }

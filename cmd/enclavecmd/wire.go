@@ -2,13 +2,18 @@ package enclavecmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
@@ -23,16 +28,20 @@ const peerKeys = 10_000
 
 // openHistory opens the database file; when a write to it fails the state on
 // disk is unknown and the program stops.
-func openHistory(_ context.Context, s *Settings, p *parts, metrics prometheus.Registerer, logger *slog.Logger, stop context.CancelCauseFunc) (*bolt.DB, error) {
+func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *slog.Logger, stop context.CancelCauseFunc) (*bolt.DB, error) {
+	dir := filepath.Dir(s.DatabaseFile)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, configError{fmt.Errorf("VEGA_DATABASE_FILE: there is no directory %s; make it, readable by this user only", dir)}
+	}
 	db, err := bolt.Open(bolt.Options{
 		Path: s.DatabaseFile, KEK: p.kek, Period: time.Duration(s.RetentionPeriod) * 24 * time.Hour,
 		Now: time.Now, Metrics: metrics, Logger: logger,
 		OnFail: func(err error) { stop(fmt.Errorf("the history failed, and what is on disk is unknown: %w", err)) },
 	})
-	if err != nil {
-		return nil, fmt.Errorf("open the history: %w", err)
+	if errors.Is(err, atrest.ErrWrongKEK) {
+		return nil, configError{fmt.Errorf("VEGA_ENCRYPTION_KEY_BASE64 (or what VEGA_KEY_SOURCE names): %w", err)}
 	}
-	return db, nil
+	return db, err
 }
 
 // wire makes an enclave of its parts and opens its listeners.
@@ -42,7 +51,7 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *pro
 		return nil, err
 	}
 	verifier, err := relay.NewVerifier(relay.VerifierConfig{
-		Direction: relay.CentralToEnclave, Keys: []relay.Key{{Access: s.AccessKey, Secret: relay.NewSecret(s.SecretKey.Reveal())}},
+		Direction: relay.CentralToEnclave, Keys: []relay.Key{allianceKey(s)},
 		Namespace: "enclave", Metrics: registry, Now: time.Now,
 	})
 	if err != nil {
@@ -56,11 +65,11 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *pro
 		return nil, err
 	}
 	n := &node{enclave: enclave, public: public, handler: enclave.Public(verifier, s.PublicEndpoint.URL()), stop: make(chan struct{})}
-	return n, n.listen(s, enclave, registry)
+	return n, n.listen(s, enclave, registry, logger)
 }
 
 // listen opens the three plain listeners.
-func (n *node) listen(s *Settings, enclave *proxy.Enclave, registry *prometheus.Registry) error {
+func (n *node) listen(s *Settings, enclave *proxy.Enclave, registry *prometheus.Registry, logger *slog.Logger) error {
 	const idle = time.Minute
 	for _, l := range []struct {
 		name, address string
@@ -71,7 +80,7 @@ func (n *node) listen(s *Settings, enclave *proxy.Enclave, registry *prometheus.
 		{"metrics", string(s.MetricsListen), metricsHandler(registry), idle},
 		{"admin", string(s.AdminListen), adminHandler(n.ready), idle},
 	} {
-		server, err := newServer(l.name, l.address, l.handler, l.idle)
+		server, err := newServer(l.name, l.address, l.handler, l.idle, logger)
 		if err != nil {
 			return err
 		}
@@ -95,7 +104,7 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 		return nil, fmt.Errorf("load our keys: %w", err)
 	}
 	central, err := relay.NewClient(relay.Config{
-		Endpoint: s.APIEndpoint.String(), AccessKey: s.AccessKey, SecretKey: relay.NewSecret(s.SecretKey.Reveal()),
+		Endpoint: s.APIEndpoint.String(), AccessKey: s.AccessKey, SecretKey: allianceKey(s).Secret,
 		Roots: p.apiRoots, SourceAddress: s.SourceAddress.Addr, Metrics: registry, Now: time.Now,
 	})
 	if err != nil {
@@ -116,12 +125,12 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 	})
 }
 
-func newBackend(s *Settings, p *parts, registry *prometheus.Registry) (*vasp.Client, error) {
+func newBackend(s *Settings, p *parts, metrics prometheus.Registerer) (*vasp.Client, error) {
 	return vasp.New(vasp.Config{
 		Account: s.AccountURL.String(), Verification: s.UserURL.String(),
 		Transaction: s.TransactionURL.String(), Callback: s.CallbackURL.String(), UnsafeHTTP: s.UnsafePlainHTTP,
 		Token: vasp.NewToken(s.AuthorizationToken.Reveal()), HeaderName: s.AuthorizationKey,
-		Roots: p.vaspRoots, Now: time.Now, Metrics: registry,
+		Roots: p.vaspRoots, Now: time.Now, Metrics: metrics,
 	})
 }
 

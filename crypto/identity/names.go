@@ -48,6 +48,9 @@ type Fingerprint [32]byte
 // String gives 64 hex digits.
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
+// MarshalText is String, so that JSON and logs show what operators compare.
+func (f Fingerprint) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
 // IsZero says that the fingerprint stands for "not known".
 func (f Fingerprint) IsZero() bool { return f == Fingerprint{} }
 

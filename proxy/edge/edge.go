@@ -144,7 +144,7 @@ func (e *Listener) server(ctx context.Context, h http.Handler) *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    headerBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: h2Streams},
-		ErrorLog:          serverLog(e.config.Log),
+		ErrorLog:          ServerLog(e.config.Log, "public"),
 	}
 }
 

@@ -19,6 +19,7 @@ var noContext = context.Background()
 
 // guard judges each request before the handler sees it.
 func (e *Listener) guard(next http.Handler) http.Handler {
+	recovering := Recover(e.config.Log, e.metrics.panics.Inc, next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		source := requestAddress(r)
 		switch {
@@ -31,7 +32,7 @@ func (e *Listener) guard(next http.Handler) http.Handler {
 		case r.Header.Get("Content-Encoding") != "":
 			http.Error(w, "send the body without content encoding", http.StatusUnsupportedMediaType)
 		default:
-			e.recovered(w, r, next)
+			recovering.ServeHTTP(w, r)
 		}
 	})
 }
@@ -46,36 +47,47 @@ func requestAddress(r *http.Request) netip.Addr {
 	return from.Addr().Unmap()
 }
 
-// recovered runs next and turns a panic into a 500. The panic's value is not
-// logged, only its type: it may hold what the request held.
-func (e *Listener) recovered(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	defer func() {
-		p := recover()
-		if p == nil {
-			return
-		}
-		if p == http.ErrAbortHandler { // a handler's way to cut its answer short
-			panic(p)
-		}
-		e.metrics.panics.Inc()
-		e.config.Log.Error("request handler panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-		http.Error(w, "internal error", http.StatusInternalServerError)
-	}()
-	next.ServeHTTP(w, r)
+// Recover runs next and turns a panic into a 500; panicked is told, nil for
+// nobody. The panic's value is not logged, only its type: it may hold what the
+// request held (attack L3).
+func Recover(l *slog.Logger, panicked func(), next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { // a handler's way to cut its answer short
+				panic(p)
+			}
+			if panicked != nil {
+				panicked()
+			}
+			l.Error("request handler panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			http.Error(w, "internal error", http.StatusInternalServerError)
+		}()
+		next.ServeHTTP(w, r)
+	})
 }
 
-// serverLog takes what net/http says. Failed handshakes are a caller's doing
-// and debug lines; the rest, such as running out of file descriptors, is ours.
-func serverLog(l *slog.Logger) *log.Logger { return log.New(&serverLines{l}, "", 0) }
+// ServerLog takes what net/http says on a listener. Failed handshakes are a
+// caller's doing and debug lines; the rest, such as running out of file
+// descriptors, is ours.
+func ServerLog(l *slog.Logger, listener string) *log.Logger {
+	return log.New(&serverLines{l, listener}, "", 0)
+}
 
-type serverLines struct{ log *slog.Logger }
+type serverLines struct {
+	log      *slog.Logger
+	listener string
+}
 
 func (s *serverLines) Write(line []byte) (int, error) {
 	level := slog.LevelWarn
 	if bytes.Contains(line, []byte("TLS handshake error")) {
 		level = slog.LevelDebug
 	}
-	s.log.Log(noContext, level, "public listener", "err", string(bytes.TrimSpace(line)))
+	s.log.Log(noContext, level, s.listener+" listener", "err", string(bytes.TrimSpace(line)))
 	return len(line), nil
 }
 
