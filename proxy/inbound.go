@@ -566,8 +566,8 @@ func (e *Enclave) recordError(ctx context.Context, key verificationKey, hash [32
 		return nil // of a transfer to ourselves that never came in
 	}
 	result, err := storage.ParseResult(p.Result)
-	if err != nil || result == storage.Wait {
-		result = storage.Error
+	if err != nil || result == storage.Wait || result == storage.Verified {
+		result = storage.Error // a report of failure cannot make a transfer good (A7)
 	}
 	reason := reasonOf(result, p.Reason)
 	if row.Result == result && row.Reason == reason {
