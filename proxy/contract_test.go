@@ -329,6 +329,7 @@ func TestContractToken(t *testing.T) {
 		{"/v1/vasps/self", "Bearer secret-2", 401},
 		{"/v1/vasps/self", "Bearer ", 401},
 		{"/v1/vasps/self", "secret-1", 401},
+		{"/v1/vasps/self", "Basic secret-1", 401},
 		{"/v1/vasps/self", "Bearer secret-1x", 401},
 		{"/v1/vasps", "", 401},
 		{"/v1/verifications", "", 401},

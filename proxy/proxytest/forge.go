@@ -1,6 +1,7 @@
 package proxytest
 
 import (
+	"context"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,7 +29,6 @@ type Message struct {
 // Seal makes an envelope from the party to another.
 func (p *Party) Seal(to *Party, m Message) []byte {
 	t := p.world.t
-	t.Helper()
 	now := p.world.now()
 	h := envelope.Header{
 		Type: m.Type, Direction: max(m.Direction, envelope.ToBeneficiary), Network: Network, Verification: m.ID,
@@ -64,7 +64,6 @@ func (p *Party) Seal(to *Party, m Message) []byte {
 // Reply makes an envelope that answers a message to the party, as central
 // relayed it.
 func (p *Party) Reply(to *Party, asked []byte, m Message) []byte {
-	p.world.t.Helper()
 	parsed, err := envelope.Parse(asked)
 	if err != nil {
 		p.world.t.Fatal(err)
@@ -76,7 +75,6 @@ func (p *Party) Reply(to *Party, asked []byte, m Message) []byte {
 // Open reads what an envelope to the party holds.
 func (p *Party) Open(from *Party, sealed []byte) *envelope.Body {
 	t := p.world.t
-	t.Helper()
 	parsed, err := envelope.Parse(sealed)
 	if err != nil {
 		t.Fatal(err)
@@ -105,8 +103,7 @@ func (p *Party) Open(from *Party, sealed []byte) *envelope.Body {
 
 // EncodedBundle is the party's present key, signed.
 func (p *Party) EncodedBundle() []byte {
-	p.world.t.Helper()
-	encoded, err := p.Own.PerVASP(p.world.t.Context())
+	encoded, err := p.Own.PerVASP(context.Background())
 	if err != nil {
 		p.world.t.Fatal(err)
 	}
@@ -115,7 +112,6 @@ func (p *Party) EncodedBundle() []byte {
 
 // Bundle is the party's present key.
 func (p *Party) Bundle() *identity.Bundle {
-	p.world.t.Helper()
 	bundle, err := identity.ParseBundle(p.EncodedBundle())
 	if err != nil {
 		p.world.t.Fatal(err)
