@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
@@ -15,8 +17,9 @@ import (
 // use on central's word (tofu), afterwards on nobody's but their own. They
 // are durable; the map is their copy in memory.
 type pins struct {
-	mu     sync.RWMutex
-	byVASP map[identity.VASPID]pin
+	deciding sync.Mutex // held while a pin is read, judged and written again
+	mu       sync.RWMutex
+	byVASP   map[identity.VASPID]pin
 }
 
 type pin struct {
@@ -29,6 +32,12 @@ func (p *pins) find(id identity.VASPID) (pin, bool) {
 	defer p.mu.RUnlock()
 	found, ok := p.byVASP[id]
 	return found, ok
+}
+
+func (p *pins) all() []pin {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return slices.Collect(maps.Values(p.byVASP))
 }
 
 func (p *pins) set(id identity.VASPID, to pin) {
@@ -130,15 +139,16 @@ func (e *Enclave) firstUse(ctx context.Context, p pin) (pin, error) {
 }
 
 func (e *Enclave) savePin(ctx context.Context, p pin, verb string) error {
-	err := e.History.Apply(ctx, &storage.Change{
-		Peer:  &p.peer,
-		Audit: []storage.AuditEntry{audit.Identity(e.Now(), verb, p.public, audit.OK)},
-	})
-	if err != nil {
+	return e.storePin(ctx, p, audit.Identity(e.Now(), verb, p.public, audit.OK))
+}
+
+// storePin makes a pin durable with its audit entry before it counts.
+func (e *Enclave) storePin(ctx context.Context, p pin, entry storage.AuditEntry) error {
+	if err := e.History.Apply(ctx, &storage.Change{Peer: &p.peer, Audit: []storage.AuditEntry{entry}}); err != nil {
 		return fail("pin an identity", Storage, err)
 	}
 	e.pins.set(p.peer.VASP, p)
-	e.metrics.pins.WithLabelValues(verb).Inc()
+	e.metrics.pins.WithLabelValues(entry.Verb).Inc()
 	return nil
 }
 
@@ -147,6 +157,8 @@ func (e *Enclave) savePin(ctx context.Context, p pin, verb string) error {
 // identity signs its successor, moves the pin. Anything else puts the
 // counterparty on hold until an operator decides: it may be an attack (K1).
 func (e *Enclave) compare(ctx context.Context, id identity.VASPID, chain *identity.Chain) error {
+	e.pins.deciding.Lock()
+	defer e.pins.deciding.Unlock()
 	p, ok := e.pins.find(id)
 	shown := chain.Current()
 	if !ok || p.peer.State == storage.PeerBlocked || bytes.Equal(shown.Bytes(), p.peer.Identity) {

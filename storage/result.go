@@ -35,3 +35,13 @@ func ParseResult(s string) (Result, error) {
 	}
 	return 0, fmt.Errorf("result is none of WAIT, VERIFIED, DENIED, UNKNOWN, ERROR, PENDING, TRANSFER_ERROR")
 }
+
+var peerStates = [...]string{"", "tofu", "verified", "change_pending", "blocked"}
+
+// String gives the state as operators know it.
+func (s PeerState) String() string {
+	if s == 0 || int(s) >= len(peerStates) {
+		return fmt.Sprintf("PeerState(%d)", uint8(s))
+	}
+	return peerStates[s]
+}

@@ -63,10 +63,11 @@ type Settings struct {
 	Timeout         settings.Millis `env:"VEGA_VERIFICATION_TIMEOUT_MS" envDefault:"600000" min:"1000" doc:"How long an unanswered verification waits before it ends as REQUEST-TIMEOUT, in ms."`
 	ClockSkew       settings.Millis `env:"VEGA_CLOCK_SKEW_MS" envDefault:"60000" range:"0-600000" doc:"How far the clocks of two enclaves may differ, in ms."`
 
-	MetricsListen settings.Listen `env:"VEGA_METRICS_LISTEN" envDefault:"127.0.0.1:9464" group:"Operation" doc:"Where Prometheus reads /metrics."`
-	AdminListen   settings.Listen `env:"VEGA_ADMIN_LISTEN" envDefault:"127.0.0.1:21118" doc:"Loopback address for /livez and /readyz."`
-	LogLevel      string          `env:"VEGA_LOG_LEVEL" envDefault:"info" oneof:"none|error|warn|info|debug" doc:"How much to log."`
-	LogFormat     string          `env:"VEGA_LOG_FORMAT" envDefault:"json" oneof:"json|text" doc:"How a line of the log looks."`
+	MetricsListen  settings.Listen `env:"VEGA_METRICS_LISTEN" envDefault:"127.0.0.1:9464" group:"Operation" doc:"Where Prometheus reads /metrics."`
+	AdminListen    settings.Listen `env:"VEGA_ADMIN_LISTEN" envDefault:"127.0.0.1:21118" doc:"Loopback address for /livez and /readyz."`
+	OperatorSocket string          `env:"VEGA_OPERATOR_SOCKET" doc:"Socket file for the commands peers and identity, which only the enclave's own user may open; unset, the database file's name and .sock."`
+	LogLevel       string          `env:"VEGA_LOG_LEVEL" envDefault:"info" oneof:"none|error|warn|info|debug" doc:"How much to log."`
+	LogFormat      string          `env:"VEGA_LOG_FORMAT" envDefault:"json" oneof:"json|text" doc:"How a line of the log looks."`
 }
 
 var (

@@ -65,7 +65,15 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *pro
 		return nil, err
 	}
 	n := &node{enclave: enclave, public: public, handler: enclave.Public(verifier, s.PublicEndpoint.URL()), stop: make(chan struct{})}
-	return n, n.listen(s, enclave, registry, logger)
+	if err := n.listen(s, enclave, registry, logger); err != nil {
+		return nil, err
+	}
+	operator, err := operatorServer(socketPath(s.OperatorSocket, s.DatabaseFile), enclave.Operator(db, operatorName), logger)
+	if err != nil {
+		return nil, err
+	}
+	n.servers = append(n.servers, operator)
+	return n, nil
 }
 
 // listen opens the three plain listeners.

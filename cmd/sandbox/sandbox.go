@@ -88,6 +88,7 @@ type Alliance struct {
 
 	options   Options
 	binaries  Binaries
+	sockets   string // a directory with a short name: a socket's path has little room
 	authority *authority
 	rootFile  string
 }
@@ -115,6 +116,9 @@ func New(dir string, b Binaries, o Options) (*Alliance, error) {
 	}
 	a := &Alliance{Dir: dir, options: o, binaries: b}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if a.sockets, err = os.MkdirTemp("", "ve-"); err != nil {
 		return nil, err
 	}
 	if a.authority, err = newAuthority(); err != nil {
@@ -234,7 +238,7 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 			"VEGA_VERIFICATION_CALLBACK_API_PATH=" + v.RobotURL + "/callback",
 			"VEGA_VERIFICATION_AUTHORIZATION_TOKEN_FILE=" + file("-backend.token"),
 			"VEGA_ENCRYPTION_KEY_BASE64_FILE=" + file("-encryption.key"), "VEGA_DATABASE_FILE=" + v.Database,
-			"VEGA_VASP_IVMS101_FILE=" + file("-ivms101.json"),
+			"VEGA_VASP_IVMS101_FILE=" + file("-ivms101.json"), "VEGA_OPERATOR_SOCKET=" + filepath.Join(a.sockets, name),
 		}, a.options.Enclave...),
 	}
 	return nil
@@ -289,6 +293,7 @@ func (a *Alliance) Stop() error {
 	for i := len(all) - 1; i >= 0; i-- {
 		problems = append(problems, all[i].Stop())
 	}
+	problems = append(problems, os.RemoveAll(a.sockets))
 	return errors.Join(problems...)
 }
 

@@ -29,14 +29,18 @@ const (
 	PinPeer      = "peer.pin"              // a counterparty's identity was believed on first use
 	FollowPeer   = "peer.follow"           // a counterparty changed its identity, signed by the old one
 	ChangePeer   = "peer.change-pending"   // a counterparty shows an identity without continuity
+	VerifyPeer   = "peer.verify"           // an operator compared safety numbers
+	AcceptPeer   = "peer.accept"           // an operator took a counterparty off hold
+	BlockPeer    = "peer.block"            // an operator refuses a counterparty
 	NewIdentity  = "identity.new"          // our own identity was made
 )
 
 // Actors: on whose word it was done. The set is closed.
 const (
-	Backend = "backend"
-	Peer    = "peer"
-	System  = "system"
+	Backend  = "backend"
+	Peer     = "peer"
+	System   = "system"
+	Operator = "operator"
 )
 
 // Outcomes beyond the exchange's own.

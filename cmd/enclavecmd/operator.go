@@ -1,0 +1,213 @@
+package enclavecmd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy"
+)
+
+// The operator's commands speak to the running enclave through a socket file
+// that only its own user may open: the history has one writer.
+
+// operator is the client of that socket.
+type operator struct{ client *http.Client }
+
+func newOperator(environ []string) (*operator, error) {
+	path, err := operatorSocket(environ)
+	if err != nil {
+		return nil, configError{err}
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &operator{&http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: dial}}}, nil
+}
+
+// operatorSocket reads the two settings that say where the socket is.
+func operatorSocket(environ []string) (string, error) {
+	var s struct {
+		DatabaseFile   string `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" group:"-" doc:"The history."`
+		OperatorSocket string `env:"VEGA_OPERATOR_SOCKET" doc:"Socket of the operator's commands."`
+	}
+	if _, err := settings.Load("VEGA_OPERATOR_", &s, environ); err != nil {
+		return "", err
+	}
+	return socketPath(s.OperatorSocket, s.DatabaseFile), nil
+}
+
+func socketPath(configured, database string) string {
+	if configured != "" {
+		return configured
+	}
+	return database + ".sock"
+}
+
+// call asks the running enclave; its refusals come back as sentences.
+func (o *operator) call(ctx context.Context, method, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://enclave"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	response, err := o.client.Do(request)
+	if errors.Is(err, os.ErrNotExist) || isRefusedConnection(err) {
+		return fmt.Errorf("no enclave is running here: start it, or set VEGA_DATABASE_FILE or VEGA_OPERATOR_SOCKET as it has them (%w)", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, 64<<20))
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		var problem struct{ Code, Message string }
+		if json.Unmarshal(answer, &problem) == nil && problem.Message != "" {
+			return errors.New(problem.Message)
+		}
+		return fmt.Errorf("the enclave answered status %d", response.StatusCode)
+	}
+	return json.Unmarshal(answer, out)
+}
+
+func isRefusedConnection(err error) bool {
+	var failed *net.OpError
+	var u *url.Error
+	return errors.As(err, &u) && errors.As(u.Err, &failed) && failed.Op == "dial"
+}
+
+func peersCommand(environ []string) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "peers", Short: "Whom this enclave exchanges with, and how far it believes them"}
+	c.PersistentFlags().BoolVar(&asJSON, "json", false, "print JSON")
+	one := func(use, short, action string, args cobra.PositionalArgs) *cobra.Command {
+		return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(c *cobra.Command, args []string) error {
+			id, err := identity.ParseVASPID(args[0])
+			if err != nil {
+				return err
+			}
+			o, err := newOperator(environ)
+			if err != nil {
+				return err
+			}
+			method := http.MethodPost
+			if action == "" {
+				method = http.MethodGet
+			}
+			var view proxy.PeerView
+			path := strings.TrimSuffix("/peers/"+id.String()+"/"+action, "/")
+			if err := o.call(c.Context(), method, path, map[string]string{"digits": strings.Join(args[1:], " ")}, &view); err != nil {
+				return err
+			}
+			return printPeer(c.OutOrStdout(), view, asJSON)
+		}}
+	}
+	c.AddCommand(
+		&cobra.Command{Use: "list", Short: "All counterparties met so far", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+			o, err := newOperator(environ)
+			if err != nil {
+				return err
+			}
+			var views []proxy.PeerView
+			if err := o.call(c.Context(), http.MethodGet, "/peers", nil, &views); err != nil {
+				return err
+			}
+			return printPeers(c.OutOrStdout(), views, asJSON)
+		}},
+		one("show VASP-ID", "One counterparty, with the safety number to compare on a call", "", cobra.ExactArgs(1)),
+		one("verify VASP-ID DIGITS...", "Make a counterparty verified: type the safety number that its operator reads to you", "verify", cobra.MinimumNArgs(2)),
+		one("accept VASP-ID", "Take a counterparty off hold, or unblock it, without a safety number", "accept", cobra.ExactArgs(1)),
+		one("block VASP-ID", "Stop every exchange with a counterparty at once", "block", cobra.ExactArgs(1)),
+		peerHistoryCommand(environ, &asJSON),
+	)
+	return c
+}
+
+func peerHistoryCommand(environ []string, asJSON *bool) *cobra.Command {
+	return &cobra.Command{Use: "history VASP-ID", Short: "Every change of a counterparty's identity, from the audit log", Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error {
+		o, err := newOperator(environ)
+		if err != nil {
+			return err
+		}
+		var events []proxy.PeerEvent
+		if err := o.call(c.Context(), http.MethodGet, "/peers/"+url.PathEscape(args[0])+"/history", nil, &events); err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), events)
+		}
+		t := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
+		fmt.Fprintln(t, "TIME\tWHAT\tBY\tIDENTITY")
+		for _, event := range events {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", event.Time.Format(time.RFC3339), event.Verb, event.By, event.Identity)
+		}
+		return t.Flush()
+	}}
+}
+
+func printPeers(w io.Writer, views []proxy.PeerView, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, views)
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "VASP\tNAME\tSTATE\tSINCE")
+	for _, v := range views {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", v.VASP, v.Name, v.State, v.Since.Format(time.RFC3339))
+	}
+	return t.Flush()
+}
+
+func printPeer(w io.Writer, v proxy.PeerView, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, v)
+	}
+	fmt.Fprintf(w, "VASP           %s  %s\nstate          %s since %s\nfingerprint    %s\nsafety number  %s\n",
+		v.VASP, v.Name, v.State, v.Since.Format(time.RFC3339), v.Fingerprint, v.SafetyNumber)
+	if v.Pending != "" {
+		fmt.Fprintf(w, "\nIt shows ANOTHER identity now. Ask its operator, on a call, whether it was changed on purpose.\nfingerprint    %s\nsafety number  %s\n", v.Pending, v.PendingSafetyNumber)
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func identityCommand(environ []string) *cobra.Command {
+	c := &cobra.Command{Use: "identity", Short: "Who this enclave is to others"}
+	c.AddCommand(&cobra.Command{Use: "show", Short: "The fingerprint of our identity, in digits", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		o, err := newOperator(environ)
+		if err != nil {
+			return err
+		}
+		var v proxy.IdentityView
+		if err := o.call(c.Context(), http.MethodGet, "/identity", nil, &v); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "VASP         %s\nfingerprint  %s\nin hex       %s\nstatements   %d\n", v.VASP, v.Fingerprint, v.Hex, v.Statements)
+		return err
+	}})
+	return c
+}

@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
+)
+
+// IdentityView is our own identity as an operator sees it.
+type IdentityView struct {
+	VASP        identity.VASPID `json:"vaspId"`
+	Fingerprint string          `json:"fingerprint"` // in digits, to read out
+	Hex         string          `json:"fingerprintHex"`
+	Statements  int             `json:"statements"` // length of the chain: one more than there were rotations
+}
+
+// Operator is the HTTP surface of the operator's commands. It authenticates
+// nobody: it belongs on a socket that only the operator can open. By says who
+// the caller is, for the audit log.
+func (e *Enclave) Operator(log Auditor, by func(*http.Request) string) http.Handler {
+	o := &operator{e, log, by}
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]handler{
+		"GET /identity": o.identity,
+		"GET /peers":    o.peers,
+		"GET /peers/{id}": o.peer(func(ctx context.Context, id identity.VASPID, _, _ string) (*PeerView, error) {
+			return e.PeerView(ctx, id)
+		}),
+		"POST /peers/{id}/verify": o.peer(e.VerifyPeer),
+		"POST /peers/{id}/accept": o.peer(func(ctx context.Context, id identity.VASPID, _, by string) (*PeerView, error) {
+			return e.AcceptPeer(ctx, id, by)
+		}),
+		"POST /peers/{id}/block": o.peer(func(ctx context.Context, id identity.VASPID, _, by string) (*PeerView, error) {
+			return e.BlockPeer(ctx, id, by)
+		}),
+		"GET /peers/{id}/history": o.history,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := h(w, r); err != nil {
+				writeError(w, err)
+			}
+		})
+	}
+	return mux
+}
+
+type operator struct {
+	*Enclave
+	log Auditor
+	by  func(*http.Request) string
+}
+
+func (o *operator) identity(w http.ResponseWriter, _ *http.Request) error {
+	chain, err := identity.ParseChain(o.Chain)
+	if err != nil {
+		return fail("read our identity", Internal, err)
+	}
+	us := o.Signer.Public()
+	return writeView(w, IdentityView{o.Self, identity.FingerprintDigits(us), us.Fingerprint().String(), chain.Len()})
+}
+
+func (o *operator) peers(w http.ResponseWriter, _ *http.Request) error {
+	return writeView(w, o.PeerViews())
+}
+
+// peer answers a look or a decision at one counterparty.
+func (o *operator) peer(do func(ctx context.Context, id identity.VASPID, digits, by string) (*PeerView, error)) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		id, err := peerID(r)
+		if err != nil {
+			return err
+		}
+		var in struct {
+			Digits string `json:"digits"`
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4<<10))
+		if err == nil && len(body) > 0 {
+			err = wirejson.Unmarshal(body, &in)
+		}
+		if err != nil {
+			return invalid("BAD-REQUEST", "The request cannot be read.")
+		}
+		view, err := do(r.Context(), id, in.Digits, o.by(r))
+		if err != nil {
+			return err
+		}
+		return writeView(w, view)
+	}
+}
+
+func (o *operator) history(w http.ResponseWriter, r *http.Request) error {
+	id, err := peerID(r)
+	if err != nil {
+		return err
+	}
+	events, err := o.PeerHistory(r.Context(), o.log, id)
+	if err != nil {
+		return err
+	}
+	return writeView(w, events)
+}
+
+func peerID(r *http.Request) (identity.VASPID, error) {
+	id, err := identity.ParseVASPID(r.PathValue("id"))
+	if err != nil {
+		return 0, invalid("INVALID-VASP", "The VASP id must be a decimal number.")
+	}
+	return id, nil
+}
+
+func writeView(w http.ResponseWriter, view any) error {
+	body, err := json.Marshal(view)
+	if err != nil {
+		return fail("write a view", Internal, err)
+	}
+	writeJSON(w, http.StatusOK, body)
+	return nil
+}
