@@ -41,8 +41,8 @@ func (p *Peers) judge(b *identity.Bundle, ref Ref, pinned *identity.Public) Reas
 		return OtherType
 	case b.Scope != ref.Scope:
 		return OtherScope
-	case b.Audience != 0 && b.Audience != p.c.Self:
-		return OtherAudience
+	case b.Audience != p.c.Self && (b.Audience != 0 || b.Type != identity.PerVASP):
+		return OtherAudience // only PerVasp keys are made for everybody
 	case !slices.Contains(p.c.Floor, b.Suite):
 		return BelowFloor
 	case slices.ContainsFunc(b.Suites, func(s identity.Suite) bool {
@@ -57,14 +57,34 @@ func (p *Peers) judge(b *identity.Bundle, ref Ref, pinned *identity.Public) Reas
 // one is lower: an old key that is shown again (attack K7). A new identity
 // starts anew; serials of keys for one use arrive in any order.
 func (p *Peers) advance(b *identity.Bundle) bool {
+	stored := p.storedMark(b)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := p.seen[b.VASP]
-	if m.identity == b.Identity.Fingerprint() && b.Serial < m.serial {
+	now := mark{identity: b.Identity.Fingerprint(), serial: b.Serial}
+	last, known := p.seen[b.VASP]
+	if !known {
+		last = stored
+	}
+	if last.identity == now.identity && now.serial < last.serial {
 		return false
 	}
-	p.seen[b.VASP] = mark{identity: b.Identity.Fingerprint(), serial: b.Serial}
+	p.seen[b.VASP] = now
+	if last != now && p.c.OnSerial != nil {
+		p.c.OnSerial(b.Identity, now.serial)
+	}
 	return true
+}
+
+// storedMark is what was seen before the last restart from the identity that
+// is pinned, which is the bundle's.
+func (p *Peers) storedMark(b *identity.Bundle) mark {
+	p.mu.Lock()
+	_, known := p.seen[b.VASP]
+	p.mu.Unlock()
+	if known || p.c.HighestSerial == nil {
+		return mark{}
+	}
+	return mark{identity: b.Identity.Fingerprint(), serial: p.c.HighestSerial(b.VASP)}
 }
 
 func (p *Peers) newest(b *identity.Bundle) bool {

@@ -24,7 +24,7 @@ const fetchLimit = 15 * time.Second
 type Ref struct {
 	VASP  identity.VASPID
 	Type  identity.KeyType
-	Scope [32]byte // zero for PerVASP
+	Scope [32]byte // what a PerAddress key is limited to, as the caller made it; zero for all others
 }
 
 // PeerCache remembers signed key bundles of peers. It is trusted for nothing:
@@ -76,6 +76,16 @@ type PeersConfig struct {
 	Floor []identity.Suite
 	// Observe is told what happens, and must return at once; nil for nobody.
 	Observe func(Event)
+	// HighestSerial recalls from durable storage what OnSerial was told last
+	// for the identity that is pinned for a VASP, or 0 for nothing. It is
+	// asked once a VASP; nil for no memory. So a restart does not make us
+	// believe an old key again (attack K7).
+	HighestSerial func(identity.VASPID) uint64
+	// OnSerial is told that an identity has signed a PerVasp bundle of a
+	// higher serial than all before, so that it can be stored beside the pin,
+	// as long as that is of this identity. Calls come one after the other and
+	// must return at once, without calling Peers; nil for nobody.
+	OnSerial func(owner *identity.Public, serial uint64)
 }
 
 // Peers finds keys of peers. It is safe for concurrent use.
@@ -116,7 +126,8 @@ func NewPeers(c PeersConfig) *Peers {
 
 // Key finds the key that ref names, from the cache or by asking, and gives it
 // only when the pinned identity signed for it. Concurrent lookups of one ref
-// make one request. PerVerification keys are used once and never cached.
+// make one request. PerVerification keys are used once: they are never cached,
+// and each lookup makes a request of its own.
 //
 // A bundle that is refused is a RefusedError.
 func (p *Peers) Key(ctx context.Context, ref Ref, pinned *identity.Public) (*PeerKey, error) {
@@ -129,7 +140,11 @@ func (p *Peers) Key(ctx context.Context, ref Ref, pinned *identity.Public) (*Pee
 	if k, _ := p.cached(ctx, ref, pinned, p.c.Observe); k != nil {
 		return k, nil
 	}
-	k, err := p.fetchOnce(ctx, ref, pinned)
+	fetch := p.fetchOnce
+	if ref.Type == identity.PerVerification {
+		fetch = p.fetchAlone
+	}
+	k, err := fetch(ctx, ref, pinned)
 	if err != nil {
 		return nil, fmt.Errorf("find key of vasp %s: %w", ref.VASP, err)
 	}
@@ -161,6 +176,13 @@ func (p *Peers) cached(ctx context.Context, ref Ref, pinned *identity.Public, ob
 	}
 	observe(Hit)
 	return k, false
+}
+
+// fetchAlone asks for a key that nobody else gets.
+func (p *Peers) fetchAlone(ctx context.Context, ref Ref, pinned *identity.Public) (*PeerKey, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
+	defer cancel()
+	return p.fetch(ctx, ref, pinned)
 }
 
 // fetchOnce joins the request for ref that is under way, or starts one. The
@@ -238,7 +260,8 @@ func (p *Peers) cache(ctx context.Context, ref Ref, k *PeerKey) {
 func (p *Peers) Drop(ctx context.Context, ref Ref) error { return p.c.Cache.DropPeerKey(ctx, ref) }
 
 // Adopt verifies a bundle that came inside an envelope, under the envelope's
-// signature, and gives its key (attack K2). A PerVasp bundle that is new is
+// signature, and gives its key (attack K2). ref names the type of the request
+// and has no scope, for reply keys have none. A PerVasp bundle that is new is
 // cached too. An older serial than the highest seen is accepted here, for the
 // envelope may have waited for delivery.
 func (p *Peers) Adopt(ctx context.Context, ref Ref, bundle []byte, pinned *identity.Public) (*PeerKey, error) {

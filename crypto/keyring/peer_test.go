@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -75,6 +76,8 @@ type seeker struct {
 	mu       sync.Mutex
 	requests int
 	events   map[keyring.Event]int
+	highest  func(identity.VASPID) uint64
+	onSerial func(*identity.Public, uint64)
 }
 
 func (s *seeker) RequestKey(ctx context.Context, ref keyring.Ref, nonce [32]byte) ([]byte, error) {
@@ -119,6 +122,7 @@ func newSeeker(t testing.TB) *seeker {
 func (s *seeker) restart() {
 	s.peers = keyring.NewPeers(keyring.PeersConfig{
 		Cache: s.cache, Requester: s, TTL: ttl, Now: s.now, Skew: skew, Self: 9, Observe: s.observe,
+		HighestSerial: s.highest, OnSerial: s.onSerial,
 	})
 }
 
@@ -328,7 +332,7 @@ func TestAnswersMustEchoTheNonce(t *testing.T) {
 		s := newSeeker(t)
 		s.answer = func(ref keyring.Ref, nonce [32]byte) ([]byte, error) {
 			b := s.bundle(t)
-			b.Type, b.Scope, b.Nonce = ref.Type, ref.Scope, c.nonce(nonce)
+			b.Type, b.Scope, b.Nonce, b.Audience = ref.Type, ref.Scope, c.nonce(nonce), 9
 			return sign(t, s.owner, b), nil
 		}
 		_, err := s.peers.Key(t.Context(), c.ref, s.owner.Public())
@@ -411,6 +415,167 @@ func TestOlderSerialsAreRefused(t *testing.T) {
 	if _, err := s.key(t); err != nil {
 		t.Errorf("lower serial of a new identity: Key = %v", err)
 	}
+}
+
+// Attack K7: what was seen before a restart is remembered where the caller
+// keeps it, per identity, and only a higher serial is worth telling.
+func TestHighestSerialOutlivesARestart(t *testing.T) {
+	s := newSeeker(t)
+	first, second := s.owner, newSigner(t, 7)
+	stored := map[identity.Fingerprint]uint64{}
+	told := 0
+	s.onSerial = func(owner *identity.Public, serial uint64) { stored[owner.Fingerprint()] = serial; told++ }
+	s.highest = func(vasp identity.VASPID) uint64 {
+		if vasp != 7 {
+			t.Errorf("HighestSerial(%s) is asked, want 7", vasp)
+		}
+		return stored[s.owner.Public().Fingerprint()]
+	}
+	s.restart()
+	answer := func(serial uint64) {
+		s.answer = func(keyring.Ref, [32]byte) ([]byte, error) {
+			b := s.bundle(t)
+			b.Serial = serial
+			return sign(t, s.owner, b), nil
+		}
+	}
+	for _, step := range []struct {
+		name   string
+		do     func()
+		want   keyring.Reason
+		stored uint64
+		told   int
+	}{
+		{"the first", func() { answer(100) }, "", 100, 1},
+		{"a higher one", func() { answer(200) }, "", 200, 2},
+		{"an equal one", func() { answer(200) }, "", 200, 2},
+		{"a lower one", func() { answer(199) }, keyring.OldSerial, 200, 2},
+		{"a lower one after a restart", func() { s.restart() }, keyring.OldSerial, 200, 2},
+		{"an equal one after a restart", func() { answer(200); s.restart() }, "", 200, 2},
+		{"a higher one after a restart", func() { answer(201); s.restart() }, "", 201, 3},
+		{"a new identity's low one", func() { s.owner = second; answer(5) }, "", 5, 4},
+		{"a new identity's lower one after a restart", func() { answer(4); s.restart() }, keyring.OldSerial, 5, 4},
+		{"the old identity's old one", func() { s.owner = first; answer(200); s.restart() }, keyring.OldSerial, 201, 4},
+	} {
+		step.do()
+		_ = s.peers.Drop(t.Context(), theKey)
+		if _, err := s.key(t); reason(err) != step.want || (step.want == "") != (err == nil) {
+			t.Errorf("%s: Key = %v, want %q", step.name, err, step.want)
+		}
+		if got := stored[s.owner.Public().Fingerprint()]; got != step.stored || told != step.told {
+			t.Errorf("%s: stored %d after %d calls, want %d after %d", step.name, got, told, step.stored, step.told)
+		}
+	}
+}
+
+// A reply key that waited for delivery does not lower what is remembered, and
+// keys for one use leave it alone.
+func TestOnlyRisingSerialsAreTold(t *testing.T) {
+	s := newSeeker(t)
+	var told []uint64
+	s.onSerial = func(_ *identity.Public, serial uint64) { told = append(told, serial) }
+	s.restart()
+	old := sign(t, s.owner, s.bundle(t))
+	s.advance(time.Minute)
+	newer := s.mustKey(t)
+	if _, err := s.peers.Adopt(t.Context(), theKey, old, s.owner.Public()); err != nil {
+		t.Fatal(err)
+	}
+	s.advance(time.Minute)
+	for _, ref := range []keyring.Ref{
+		{VASP: 7, Type: identity.PerAddress, Scope: [32]byte{1}}, {VASP: 7, Type: identity.PerVerification},
+	} {
+		if _, err := s.peers.Key(t.Context(), ref, s.owner.Public()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(told, []uint64{newer.Bundle.Serial}) {
+		t.Errorf("OnSerial was told %v, want %d alone", told, newer.Bundle.Serial)
+	}
+}
+
+// Attack K5: a key made for one VASP is not used by another, and one made for
+// everybody is only a PerVasp key.
+func TestDirectedKeysMustBeForUs(t *testing.T) {
+	for _, ref := range []keyring.Ref{
+		{VASP: 7, Type: identity.PerAddress, Scope: [32]byte{1}}, {VASP: 7, Type: identity.PerVerification}, theKey,
+	} {
+		for audience, want := range map[identity.VASPID]keyring.Reason{0: keyring.OtherAudience, 9: "", 10: keyring.OtherAudience} {
+			if ref.Type == identity.PerVASP && audience == 0 {
+				want = ""
+			}
+			s := newSeeker(t)
+			var bundle []byte
+			s.answer = func(ref keyring.Ref, nonce [32]byte) ([]byte, error) {
+				b := s.bundle(t)
+				b.Type, b.Scope, b.Nonce, b.Audience = ref.Type, ref.Scope, nonce, audience
+				bundle = sign(t, s.owner, b)
+				return bundle, nil
+			}
+			if _, err := s.peers.Key(t.Context(), ref, s.owner.Public()); reason(err) != want {
+				t.Errorf("%s for %s: Key = %v, want %q", ref.Type, audience, err, want)
+			}
+			if _, err := s.peers.Adopt(t.Context(), ref, bundle, s.owner.Public()); reason(err) != want {
+				t.Errorf("%s for %s: Adopt = %v, want %q", ref.Type, audience, err, want)
+			}
+		}
+	}
+}
+
+// Target 8: of all pairs of the type that is asked for and the type that is
+// offered, only equal ones pass, asked for or adopted (attack K5).
+func TestNoTypeStandsInForAnother(t *testing.T) {
+	types := []identity.KeyType{identity.PerVASP, identity.PerAddress, identity.PerVerification}
+	for _, asked := range types {
+		for _, offered := range types {
+			s := newSeeker(t)
+			var bundle []byte
+			s.answer = func(_ keyring.Ref, nonce [32]byte) ([]byte, error) {
+				b := s.bundle(t)
+				b.Type, b.Nonce, b.Audience = offered, nonce, 9
+				bundle = sign(t, s.owner, b)
+				return bundle, nil
+			}
+			want := keyring.OtherType
+			if asked == offered {
+				want = ""
+			}
+			ref := keyring.Ref{VASP: 7, Type: asked}
+			if _, err := s.peers.Key(t.Context(), ref, s.owner.Public()); reason(err) != want {
+				t.Errorf("%s asked, %s offered: Key = %v, want %q", asked, offered, err, want)
+			}
+			if _, err := s.peers.Adopt(t.Context(), ref, bundle, s.owner.Public()); reason(err) != want {
+				t.Errorf("%s asked, %s offered: Adopt = %v, want %q", asked, offered, err, want)
+			}
+		}
+	}
+}
+
+// Two verifications at once never share a single-use key.
+func TestConcurrentLookupsOfSingleUseKeysAreApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSeeker(t)
+		s.gate = make(chan struct{})
+		keys := make(chan *keyring.PeerKey, 10)
+		for range cap(keys) {
+			go func() {
+				k, err := s.peers.Key(t.Context(), keyring.Ref{VASP: 7, Type: identity.PerVerification}, s.owner.Public())
+				if err != nil {
+					t.Error(err)
+				}
+				keys <- k
+			}()
+		}
+		synctest.Wait()
+		close(s.gate)
+		seen := map[identity.KeyID]bool{}
+		for range cap(keys) {
+			seen[(<-keys).Public.ID()] = true
+		}
+		if len(seen) != cap(keys) || s.requests != cap(keys) {
+			t.Errorf("%d lookups got %d keys by %d requests", cap(keys), len(seen), s.requests)
+		}
+	})
 }
 
 func TestManyMissesMakeOneRequest(t *testing.T) {
@@ -500,13 +665,15 @@ func TestGivingUpLeavesTheOthersTheRequest(t *testing.T) {
 
 // A request that nobody answers ends by itself.
 func TestRequestsEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSeeker(t)
-		s.gate = make(chan struct{})
-		if _, err := s.key(t); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Key = %v, want context.DeadlineExceeded", err)
-		}
-	})
+	for _, ref := range []keyring.Ref{theKey, {VASP: 7, Type: identity.PerVerification}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSeeker(t)
+			s.gate = make(chan struct{})
+			if _, err := s.peers.Key(t.Context(), ref, s.owner.Public()); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: Key = %v, want context.DeadlineExceeded", ref.Type, err)
+			}
+		})
+	}
 }
 
 func TestFailingCacheCostsLookupsOnly(t *testing.T) {
