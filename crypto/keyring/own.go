@@ -5,6 +5,17 @@
 // taken from a cache or asked for, and is used only when its bundle says, with
 // the pinned identity's signature, that it is the key that was looked for: a
 // poisoned cache costs one lookup and never yields a wrong key (attack K6).
+//
+// There are three types of keys, and none ever stands in for another:
+//
+//   - PerVasp: one for everybody, stored wrapped, changed daily (rotate.go);
+//   - PerAddress: derived for a requester and a scope from the secret of an
+//     epoch, and never stored, so that asking costs us no room and tells
+//     nobody whose address it is (address.go);
+//   - PerVerification: fresh, for one use, kept in memory only (single.go).
+//
+// A question that is sealed to a key of the last two types brings a fresh
+// reply key of the same type (reply.go).
 package keyring
 
 import (
@@ -18,16 +29,20 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/internal/redact"
+	"github.com/vasp-enclave/vasp-enclave/crypto/internal/tlv"
 )
 
 const purposeOwnKey = "vasp-enclave/v1/own-key"
 
-// ErrUnknownKey says that we have no private key of that id: it never was
-// ours, or its time is over.
+// ErrUnknownKey says that we have no private key of that id for that use: it
+// never was ours, its time is over, or it was used up.
 var ErrUnknownKey = errors.New("no private key of that id")
 
 // OwnKey is one of our keys as it is stored. Wrapped is the private part,
 // encrypted and bound to ID and Type.
+//
+// A PerAddress entry without a bundle is the secret of an epoch, from which
+// PerAddress keys are derived; its ID names the epoch.
 type OwnKey struct {
 	ID          identity.KeyID
 	Type        identity.KeyType
@@ -62,19 +77,27 @@ type OwnConfig struct {
 	// sealed to it may still arrive.
 	MaxEnvelopeLife time.Duration
 	Skew            time.Duration
+	// ReplyLife is how long a question may wait for its answer, and so how
+	// long its reply key is valid; zero means a day.
+	ReplyLife time.Duration
 }
 
 // Own holds our own keys. It prints as [redacted] and is safe for concurrent
 // use.
 type Own struct {
 	redact.Secret
-	c      OwnConfig
-	making chan struct{} // held by the one who makes a key
+	c       OwnConfig
+	making  chan struct{} // held by the one who makes a key that is stored
+	singles *singles
+	recent  *recent[identity.KeyID, built]
 
 	mu      sync.RWMutex
-	keys    map[identity.KeyID]ownKey
-	current identity.KeyID // newest PerVasp key that may be handed out
-	serial  uint64         // highest serial signed
+	keys    map[identity.KeyID]ownKey // PerVasp
+	current identity.KeyID            // newest PerVasp key that may be handed out
+	epochs  map[uint64]*epochSecret
+	replies map[identity.KeyID]replyKey
+	serial  uint64           // highest serial signed
+	ended   []identity.KeyID // no longer here, and perhaps still in the store
 }
 
 type ownKey struct {
@@ -92,22 +115,26 @@ func OpenOwn(ctx context.Context, c OwnConfig) (*Own, error) {
 			return nil, fmt.Errorf("own keys: suite %s cannot be announced beside keys of suite %s", s, c.Suite)
 		}
 	}
-	o := &Own{c: c, making: make(chan struct{}, 1), keys: map[identity.KeyID]ownKey{}}
+	if c.ReplyLife == 0 {
+		c.ReplyLife = PerVASPLife
+	}
+	o := &Own{
+		c: c, making: make(chan struct{}, 1), recent: newRecent[identity.KeyID, built](recentSize),
+		keys: map[identity.KeyID]ownKey{}, epochs: map[uint64]*epochSecret{}, replies: map[identity.KeyID]replyKey{},
+	}
+	o.singles = newSingles(o.recent.drop)
 	stored, err := c.Store.OwnKeys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("load own keys: %w", err)
 	}
 	for _, s := range stored {
 		if !c.Now().Before(s.DeleteAfter) {
-			continue // dropped below, whether it still unwraps or not
-		}
-		k, err := o.load(s)
-		if err != nil {
+			o.ended = append(o.ended, s.ID) // whether it still unwraps or not
+		} else if err := o.load(s); err != nil {
 			return nil, fmt.Errorf("load own key %s: %v", s.ID, err)
 		}
-		o.add(k)
 	}
-	if err := o.dropEnded(ctx, stored); err != nil {
+	if err := o.dropEnded(ctx); err != nil {
 		return nil, err
 	}
 	return o, nil
@@ -120,30 +147,68 @@ func announced(c OwnConfig) []identity.Suite {
 	return slices.Compact(suites)
 }
 
-// load checks that the stored parts belong together.
-func (o *Own) load(s OwnKey) (ownKey, error) {
-	b, err := identity.ParseBundle(s.Bundle)
-	if err != nil {
-		return ownKey{}, err
+// load takes a stored key into use.
+func (o *Own) load(s OwnKey) error {
+	switch {
+	case s.Type == identity.PerAddress && len(s.Bundle) == 0:
+		return o.loadEpoch(s)
+	case s.Type == identity.PerVASP:
+		return o.loadPerVASP(s)
 	}
-	private, err := envelope.UnwrapPrivateKey(b.Suite, s.Wrapped, o.c.AEAD, ownPlace(s.ID, s.Type))
-	if err != nil {
-		return ownKey{}, err
-	}
-	if b.KeyID != s.ID || private.Public().ID() != s.ID || b.Type != s.Type || b.VASP != o.c.Signer.Public().VASP() {
-		return ownKey{}, errors.New("bundle and private key do not belong together")
-	}
-	return ownKey{OwnKey: s, bundle: b, private: private}, nil
+	return o.loadReply(s)
 }
 
-// add takes a key into use. PerVasp keys of our present identity and suites
+// errMixed says that what is stored together was not written together.
+var errMixed = errors.New("bundle and private key do not belong together")
+
+// loadBundle parses a stored key's bundle and checks that it is the key's.
+func (o *Own) loadBundle(s OwnKey) (*identity.Bundle, error) {
+	b, err := identity.ParseBundle(s.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	if b.KeyID != s.ID || b.Type != s.Type || b.VASP != o.c.Signer.Public().VASP() {
+		return nil, errMixed
+	}
+	return b, nil
+}
+
+func (o *Own) loadPerVASP(s OwnKey) error {
+	b, err := o.loadBundle(s)
+	if err != nil {
+		return err
+	}
+	private, err := o.unwrap(b.Suite, s)
+	if err != nil {
+		return err
+	}
+	o.add(ownKey{OwnKey: s, bundle: b, private: private})
+	return nil
+}
+
+func (o *Own) unwrap(suite identity.Suite, s OwnKey) (*envelope.PrivateKey, error) {
+	private, err := envelope.UnwrapPrivateKey(suite, s.Wrapped, o.c.AEAD, ownPlace(s.ID, s.Type))
+	if err != nil {
+		return nil, err
+	}
+	if private.Public().ID() != s.ID {
+		return nil, errMixed
+	}
+	return private, nil
+}
+
+func ownPlace(id identity.KeyID, t identity.KeyType) []byte {
+	return append(append(tlv.Domain(purposeOwnKey), byte(t)), id[:]...)
+}
+
+// add takes a PerVasp key into use. Keys of our present identity and suites
 // may be handed out; others only open what still arrives.
 func (o *Own) add(k ownKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.keys[k.ID] = k
 	o.serial = max(o.serial, k.bundle.Serial)
-	fits := k.Type == identity.PerVASP && slices.Equal(k.bundle.Suites, o.c.Suites) && // of which its own is the strongest
+	fits := slices.Equal(k.bundle.Suites, o.c.Suites) && // of which its own is the strongest
 		k.bundle.Identity.Fingerprint() == o.c.Signer.Public().Fingerprint()
 	if fits && k.bundle.Serial >= o.keys[o.current].serial() {
 		o.current = k.ID
@@ -157,7 +222,8 @@ func (k ownKey) serial() uint64 {
 	return k.bundle.Serial
 }
 
-// Private finds the private key of an id, or returns ErrUnknownKey.
+// Private finds the private key of the id of a PerVasp key, or returns
+// ErrUnknownKey. PrivateFor finds keys of all types.
 func (o *Own) Private(id identity.KeyID) (*envelope.PrivateKey, error) {
 	now := o.c.Now()
 	o.mu.RLock()
@@ -167,25 +233,4 @@ func (o *Own) Private(id identity.KeyID) (*envelope.PrivateKey, error) {
 		return nil, ErrUnknownKey
 	}
 	return k.private, nil
-}
-
-// dropEnded deletes the keys past DeleteAfter, from memory first.
-func (o *Own) dropEnded(ctx context.Context, candidates []OwnKey) error {
-	now := o.c.Now()
-	var ended []identity.KeyID
-	o.mu.Lock()
-	for _, k := range candidates {
-		if !now.Before(k.DeleteAfter) {
-			delete(o.keys, k.ID)
-			ended = append(ended, k.ID)
-		}
-	}
-	o.mu.Unlock()
-	if len(ended) == 0 {
-		return nil
-	}
-	if err := o.c.Store.DropOwnKeys(ctx, ended...); err != nil {
-		return fmt.Errorf("delete own keys: %w", err)
-	}
-	return nil
 }

@@ -45,12 +45,13 @@ func (c *clock) advance(d time.Duration) {
 
 // ownStore keeps keys in memory.
 type ownStore struct {
-	mu   sync.Mutex
-	keys map[identity.KeyID]keyring.OwnKey
-	puts int
-	fail error         // what PutOwnKey and DropOwnKeys answer
-	gate chan struct{} // when set, PutOwnKey waits for it
-	fall bool          // newest first
+	mu      sync.Mutex
+	keys    map[identity.KeyID]keyring.OwnKey
+	puts    int
+	dropped int           // ids that DropOwnKeys was asked to delete, also when it failed
+	fail    error         // what PutOwnKey and DropOwnKeys answer
+	gate    chan struct{} // when set, PutOwnKey waits for it
+	fall    bool          // newest first
 }
 
 func (s *ownStore) OwnKeys(context.Context) ([]keyring.OwnKey, error) {
@@ -83,10 +84,14 @@ func (s *ownStore) PutOwnKey(_ context.Context, k keyring.OwnKey) error {
 func (s *ownStore) DropOwnKeys(_ context.Context, ids ...identity.KeyID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.dropped += len(ids)
+	if s.fail != nil {
+		return s.fail
+	}
 	for _, id := range ids {
 		delete(s.keys, id)
 	}
-	return s.fail
+	return nil
 }
 
 // owner is one VASP with its store and clock.

@@ -1,14 +1,12 @@
 package keyring
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
-	"github.com/vasp-enclave/vasp-enclave/crypto/internal/tlv"
 )
 
 const (
@@ -50,14 +48,23 @@ func (k ownKey) usable(now time.Time, skew time.Duration) bool {
 	return k.bundle != nil && k.bundle.ValidAt(now, skew) == nil
 }
 
-// renew makes the next PerVasp key unless somebody just did.
-func (o *Own) renew(ctx context.Context) (ownKey, error) {
+// alone waits until nobody else makes a key that is stored, or ctx ends.
+func (o *Own) alone(ctx context.Context) (done func(), err error) {
 	select {
 	case o.making <- struct{}{}:
-		defer func() { <-o.making }()
+		return func() { <-o.making }, nil
 	case <-ctx.Done():
-		return ownKey{}, ctx.Err()
+		return nil, ctx.Err()
 	}
+}
+
+// renew makes the next PerVasp key unless somebody just did.
+func (o *Own) renew(ctx context.Context) (ownKey, error) {
+	done, err := o.alone(ctx)
+	if err != nil {
+		return ownKey{}, err
+	}
+	defer done()
 	if k, fresh := o.newest(); fresh {
 		return k, nil
 	}
@@ -79,14 +86,7 @@ func (o *Own) make() (ownKey, error) {
 	if err != nil {
 		return ownKey{}, err
 	}
-	now := tlv.Round(o.c.Now())
-	o.mu.RLock()
-	serial := identity.NextSerial(o.serial, now)
-	o.mu.RUnlock()
-	encoded, err := o.c.Signer.SignBundle(identity.Bundle{
-		Suite: o.c.Suite, PublicKey: private.Public().Bytes(), Type: identity.PerVASP,
-		Serial: serial, NotBefore: now, NotAfter: now.Add(PerVASPLife), Suites: o.c.Suites,
-	})
+	encoded, notAfter, err := o.issue(o.c.Now(), PerVASPLife, private.Public(), identity.Bundle{Type: identity.PerVASP})
 	if err != nil {
 		return ownKey{}, err
 	}
@@ -99,28 +99,8 @@ func (o *Own) make() (ownKey, error) {
 		return ownKey{}, err
 	}
 	stored := OwnKey{
-		ID: bundle.KeyID, Type: identity.PerVASP, Bundle: encoded, Wrapped: wrapped, NotAfter: bundle.NotAfter,
-		DeleteAfter: bundle.NotAfter.Add(o.c.MaxEnvelopeLife + o.c.Skew),
+		ID: bundle.KeyID, Type: identity.PerVASP, Bundle: encoded, Wrapped: wrapped,
+		NotAfter: notAfter, DeleteAfter: o.deleteAfter(notAfter),
 	}
 	return ownKey{OwnKey: stored, bundle: bundle, private: private}, nil
-}
-
-func ownPlace(id identity.KeyID, t identity.KeyType) []byte {
-	return append(append(tlv.Domain(purposeOwnKey), byte(t)), id[:]...)
-}
-
-// Sweep makes the next key when it is due and deletes the private keys whose
-// time is over (attack K11). Call it every hour or so.
-func (o *Own) Sweep(ctx context.Context) error {
-	var renewal error
-	if _, fresh := o.newest(); !fresh {
-		_, renewal = o.renew(ctx)
-	}
-	o.mu.RLock()
-	held := make([]OwnKey, 0, len(o.keys))
-	for _, k := range o.keys {
-		held = append(held, k.OwnKey)
-	}
-	o.mu.RUnlock()
-	return cmp.Or(renewal, o.dropEnded(ctx, held))
 }
