@@ -40,7 +40,9 @@ var (
 // one row of the history (contract sections 2.5 and 5).
 //
 // A VASP that is both sides of a transfer has one row with Sent and Received
-// both set. Zero times stand for null.
+// both set. Zero times stand for null. An engine keeps times to the millisecond
+// and gives them back in UTC; CreatedAt is required and never changes. Text
+// that is not UTF-8 is refused, byte slices come back as they were.
 type Verification struct {
 	// Record is the row's local number, rising with time, given by the store
 	// when the row is first written. Version counts the row's writes; the
@@ -146,8 +148,8 @@ type OutboxEntry struct {
 	UUID        uuid.UUID
 	// Counterparty is where a ToPeer entry goes; zero for ToBackend.
 	Counterparty identity.VASPID
-	Body         []byte // what to deliver where the row does not say it
-	Created      time.Time
+	Body         []byte    // what to deliver where the row does not say it
+	Created      time.Time // required
 	Deadline     time.Time // zero: never give up
 }
 
@@ -226,11 +228,11 @@ type Filter struct {
 	Symbol, Network    string    // compared without case
 	TxHash             string
 	Result             Result // 0: any
-	Sent, Received     bool   // both false: any
+	Sent, Received     bool   // rows in which it is set; both false: any
 	Opposite           identity.VASPID
 	OriginatorAccount  string
 	BeneficiaryAccount string
-	Offset, Limit      int // Limit 0 means none
+	Offset, Limit      int // Limit 0: no limit
 }
 
 // History is the enclave's memory. Methods may be called concurrently. A
@@ -238,19 +240,24 @@ type Filter struct {
 // finished.
 type History interface {
 	// Apply writes one change durably. Errors: ErrConflict, ErrReadOnly,
-	// ErrFailed.
+	// the context's, or about the change itself, all of which mean that
+	// nothing was written; and ErrFailed, which means that nobody knows.
 	Apply(ctx context.Context, c *Change) error
 	// Verification finds one row by its originating VASP and UUID.
 	Verification(ctx context.Context, originating identity.VASPID, id uuid.UUID) (*Verification, error)
 	// Lookup finds every row of a UUID, ours (Sent) first: ids are chosen by
-	// the originating VASP, so two VASPs may choose the same.
+	// the originating VASP, so two VASPs may choose the same. ErrNotFound when
+	// there is none.
 	Lookup(ctx context.Context, id uuid.UUID) ([]*Verification, error)
 	// List gives one page, newest first, and how many rows match in all.
 	List(ctx context.Context, f Filter) (rows []*Verification, count int, err error)
-	// Receipt finds what is remembered of an inbound request.
+	// Receipt finds what is remembered of an inbound request; an expired one
+	// may still be found.
 	Receipt(ctx context.Context, originating identity.VASPID, id uuid.UUID) (*Receipt, error)
 	// Outbox gives all undelivered entries, oldest first.
 	Outbox(ctx context.Context) ([]*OutboxEntry, error)
+	// OutboxEntry gives one by its number; ErrNotFound once it is dropped.
+	OutboxEntry(ctx context.Context, seq uint64) (*OutboxEntry, error)
 	// Peer gives the pin of one counterparty; Peers all of them.
 	Peer(ctx context.Context, id identity.VASPID) (*Peer, error)
 	Peers(ctx context.Context) ([]*Peer, error)

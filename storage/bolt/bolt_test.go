@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"bytes"
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,6 +20,7 @@ func TestMain(m *testing.M) {
 	if child := os.Getenv(childVariable); child != "" {
 		os.Exit(runChild(child))
 	}
+	_ = flag.Set("rapid.checks", "30") // more from the command line
 	goleak.VerifyTestMain(m)
 }
 

@@ -220,3 +220,50 @@ func freelistPage(file []byte) (page uint64) {
 	}
 	return page
 }
+
+// S8: a page that says that a value goes on beyond the end of the file would
+// be a SIGBUS, which ends a program.
+func TestAValueThatReachesBeyondTheFile(t *testing.T) {
+	path, _ := sampleFile(t)
+	whole := readFile(t, path)
+	_, values := cells(t, path, "verifications")
+	damaged := 0
+	for page := 2 * 4096; page < len(whole); page += 4096 {
+		damaged += stretch(whole[page:], values)
+	}
+	if damaged < sampleRows {
+		t.Fatalf("%d of %d values were found", damaged, sampleRows)
+	}
+	writeFile(t, path, whole)
+	db := mustOpen(t, options(t, path))
+	v := storagetest.Row(1)
+	if _, err := db.Verification(t.Context(), v.Originating, v.UUID); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("Verification: %v, want ErrCorrupt", err)
+	}
+	if _, _, err := db.List(t.Context(), storage.Filter{}); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("List: %v, want ErrCorrupt", err)
+	}
+	if _, err := db.Outbox(t.Context()); err != nil {
+		t.Errorf("Outbox, which is whole: %v", err)
+	}
+}
+
+// stretch gives those of the values that a leaf page holds 256 MiB.
+func stretch(page []byte, values [][]byte) (n int) {
+	order := binary.NativeEndian
+	if order.Uint16(page[8:]) != 2 {
+		return 0
+	}
+	for e := range int(order.Uint16(page[10:])) {
+		element := page[16+16*e:]
+		at := order.Uint32(element[4:]) + order.Uint32(element[8:])
+		for _, v := range values {
+			if order.Uint32(element[12:]) == uint32(len(v)) && bytes.Equal(element[at:at+uint32(len(v))], v) {
+				order.PutUint32(element[12:], 256<<20)
+				n++
+				break
+			}
+		}
+	}
+	return n
+}

@@ -1,6 +1,7 @@
 package bolt_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -97,7 +98,7 @@ func TestAFailedWriteStopsTheStore(t *testing.T) {
 			for range 2 {
 				err := db.Apply(t.Context(), &storage.Change{Verification: v})
 				if !errors.Is(err, storage.ErrFailed) || !strings.Contains(err.Error(), c.want) {
-					t.Errorf("Apply: %v, want ErrFailed and %q", err, c.want)
+					t.Fatalf("Apply: %v, want ErrFailed and %q", err, c.want)
 				}
 			}
 			restore()
@@ -119,6 +120,19 @@ func TestAFailedWriteStopsTheStore(t *testing.T) {
 				t.Errorf("after a restart: %+v, %v, want version %d", got, err, before)
 			}
 		})
+	}
+}
+
+// A change that waited behind the failure is not tried.
+func TestNothingIsWrittenAfterAFailure(t *testing.T) {
+	path := newPath(t)
+	db := mustOpen(t, options(t, path))
+	if err := db.ApplyBehindAFailure(t.Context(), rowChange(1)); !errors.Is(err, storage.ErrFailed) {
+		t.Errorf("Apply: %v, want ErrFailed", err)
+	}
+	mustClose(t, db)
+	if _, count, err := mustOpen(t, options(t, path)).List(t.Context(), storage.Filter{}); count != 0 || err != nil {
+		t.Errorf("List counts %d, %v, want none", count, err)
 	}
 }
 
@@ -181,6 +195,30 @@ func TestTheKeyOfARolledBackPeriodIsKept(t *testing.T) {
 		if _, err := db.Verification(t.Context(), v.Originating, v.UUID); err != nil {
 			t.Errorf("row %d, after a restart: %v", n, err)
 		}
+	}
+}
+
+// And the record is left alone when there is nothing new in it.
+func TestTheKeyringRecordIsWrittenOncePerPeriod(t *testing.T) {
+	path, snapshot := newPath(t), newPath(t)
+	db := mustOpen(t, options(t, path))
+	record := func() []byte {
+		writeFile(t, snapshot, readFile(t, path))
+		keys, values := cells(t, snapshot, "meta")
+		if string(keys[0]) != "keyring" {
+			t.Fatalf("the first key of meta is %q", keys[0])
+		}
+		return values[0]
+	}
+	last := record()
+	for n, changed := range []bool{true, false, false, true, false} {
+		v := storagetest.Row(n)
+		v.CreatedAt = v.CreatedAt.AddDate(n/3, 0, 0)
+		mustApply(t, db, &storage.Change{Verification: v})
+		if got := !bytes.Equal(record(), last); got != changed {
+			t.Errorf("row %d: the record was written is %v, want %v", n, got, changed)
+		}
+		last = record()
 	}
 }
 

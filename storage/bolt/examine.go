@@ -8,27 +8,21 @@ import (
 	"io"
 	"math"
 	"os"
-
-	"go.etcd.io/bbolt"
 )
 
 // examine refuses a file that bbolt would die of, read back in time or write
 // to, while a shared lock keeps other programs from changing it. It writes
 // nothing. The guard that catches faults later cannot help here: bbolt would
 // already have been wrong about which pages are free.
-func examine(o *Options) error {
-	if err := checkSize(o.Path); err != nil {
+func examine(path string) error {
+	if err := checkSize(path); err != nil {
 		return err
 	}
-	file, err := openFile(o.Path, true)
+	file, err := openFile(path, true)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	if err := checkFile(o.Path); err != nil {
-		return err
-	}
-	return tryKeys(file, o)
+	return errors.Join(checkFile(path), file.Close())
 }
 
 func checkSize(path string) error {
@@ -43,14 +37,6 @@ func checkSize(path string) error {
 		return fmt.Errorf("the file has %d bytes and is cut short: restore it from a backup", info.Size())
 	}
 	return nil
-}
-
-func tryKeys(file *bbolt.DB, o *Options) (err error) {
-	defer guard(&err)()
-	return file.View(func(tx *bbolt.Tx) error {
-		_, err := readKeys(tx, o.KEK)
-		return err
-	})
 }
 
 // metaPage is what bbolt writes last in a commit: where the root bucket and

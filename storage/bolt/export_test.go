@@ -63,6 +63,25 @@ func (db *DB) Together(ctx context.Context, changes ...*storage.Change) []error 
 	return errs
 }
 
+// ApplyBehindAFailure queues a change so that it is of the batch after one
+// in which the writer panics.
+func (db *DB) ApplyBehindAFailure(ctx context.Context, c *storage.Change) error {
+	held, release := db.Hold()
+	<-held
+	nothing := func(*txn) error { return nil }
+	db.queue <- newJob(nothing, func(*txn) error { panic("as on a damaged page") })
+	for range maxBatch - 1 {
+		db.queue <- newJob(nothing, nothing)
+	}
+	ended := make(chan error)
+	go func() { ended <- db.Apply(ctx, c) }()
+	for len(db.queue) <= maxBatch {
+		runtime.Gosched()
+	}
+	release()
+	return <-ended
+}
+
 // Queued says how many changes wait.
 func (db *DB) Queued() int { return len(db.queue) }
 

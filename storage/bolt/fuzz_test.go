@@ -100,3 +100,18 @@ func TestEncodedRecordsAreJSONAndSections(t *testing.T) {
 		t.Errorf("EncodePeer = %q, want %q", b, want)
 	}
 }
+
+func TestARecordIsWholeOrRefused(t *testing.T) {
+	b, err := bolt.EncodeRow(storagetest.Row(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bolt.DecodeRow(append(bytes.Clone(b), 0)); err == nil {
+		t.Error("a byte that trails is accepted")
+	}
+	for n := range b {
+		if _, err := bolt.DecodeRow(b[:n]); err == nil {
+			t.Errorf("%d of %d bytes are accepted", n, len(b))
+		}
+	}
+}

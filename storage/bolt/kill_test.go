@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/vasp-enclave/vasp-enclave/storage"
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
@@ -78,21 +79,28 @@ func writeTwice(db *bolt.DB, n int) error {
 // and written no change by half.
 func TestKilledAtAnyMoment(t *testing.T) {
 	path := newPath(t)
-	ledger := map[int]uint64{} // row number: the last version that was acknowledged
+	var ledgers []map[int]uint64 // of each child: row number, last version that was acknowledged
+	changes, acknowledged := 0, 0
 	for round := range *kills {
-		runAndKill(t, path, round, ledger)
+		ledger := runAndKill(t, path, round)
+		ledgers, acknowledged = append(ledgers, ledger), acknowledged+len(ledger)
 		db := mustOpen(t, options(t, path))
 		if err := db.Check(t.Context()); err != nil {
 			t.Fatalf("round %d: Check: %v", round, err)
 		}
-		checkLedger(t, db, ledger, round)
+		changes += checkLedger(t, db, ledger, round*rowsAKill)
+		checkAudit(t, db, changes)
 		mustClose(t, db)
 		if t.Failed() {
 			t.FailNow()
 		}
 	}
-	t.Logf("%d kills, %d rows acknowledged", *kills, len(ledger))
-	if len(ledger) == 0 {
+	db := mustOpen(t, options(t, path))
+	for round, ledger := range ledgers { // the later kills have not harmed the earlier rows
+		checkLedger(t, db, ledger, round*rowsAKill)
+	}
+	t.Logf("%d kills, %d rows acknowledged", *kills, acknowledged)
+	if acknowledged == 0 {
 		t.Error("nothing was acknowledged: this test tests nothing")
 	}
 }
@@ -123,8 +131,9 @@ func TestKilledWhileCreating(t *testing.T) {
 
 // runAndKill kills a child some time after it has started; every other one
 // after its first acknowledgement.
-func runAndKill(t *testing.T, path string, round int, ledger map[int]uint64) {
+func runAndKill(t *testing.T, path string, round int) map[int]uint64 {
 	t.Helper()
+	ledger := map[int]uint64{}
 	c := child("write", path)
 	c.Env = append(c.Env, startNumber+"="+strconv.Itoa(round*rowsAKill))
 	out, err := c.StdoutPipe()
@@ -148,6 +157,7 @@ func runAndKill(t *testing.T, path string, round int, ledger map[int]uint64) {
 	if err := c.Wait(); err == nil || c.ProcessState.Exited() {
 		t.Fatalf("round %d: the writer ended by itself: %v", round, err)
 	}
+	return ledger
 }
 
 // note reads one acknowledgement. Anything else is the child's error.
@@ -163,44 +173,61 @@ func note(t *testing.T, ledger map[int]uint64, line string) {
 }
 
 // checkLedger wants every acknowledged version, or the next, of which the
-// acknowledgement did not come through; and whole changes only.
-func checkLedger(t *testing.T, db *bolt.DB, ledger map[int]uint64, round int) {
+// acknowledgement did not come through; and whole changes only. It says how
+// many changes a child made whose rows begin at start.
+func checkLedger(t *testing.T, db *bolt.DB, ledger map[int]uint64, start int) (changes int) {
+	t.Helper()
+	last := start
+	for n := range ledger {
+		last = max(last, n)
+	}
+	waiting := outboxIDs(t, db)
+	for n := start; n <= last+2*writers; n++ {
+		changes += int(checkRow(t, db, n, ledger[n], waiting))
+	}
+	return changes
+}
+
+func outboxIDs(t *testing.T, db *bolt.DB) map[uuid.UUID]bool {
 	t.Helper()
 	entries, err := db.Outbox(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	waiting := map[any]bool{}
+	ids := map[uuid.UUID]bool{}
 	for _, e := range entries {
-		waiting[e.UUID] = true
+		ids[e.UUID] = true
 	}
-	var versions uint64
-	for n := range (round + 1) * rowsAKill {
-		acknowledged, ok := ledger[n]
-		if !ok && n%rowsAKill > len(ledger)+2*writers {
-			continue // no child came that far
-		}
-		v := killRow(n)
-		got, err := db.Verification(t.Context(), v.Originating, v.UUID)
-		if errors.Is(err, storage.ErrNotFound) && acknowledged == 0 {
-			continue
-		}
-		if err != nil || got.Version < acknowledged || got.Version > 2 {
-			t.Errorf("row %d: %+v, %v, acknowledged was version %d", n, got, err, acknowledged)
-			continue
-		}
-		if v.Record, v.Version = got.Record, got.Version; v.Version == 2 {
-			v.Result = storage.Verified
-		}
-		if !cmp.Equal(got, v) {
-			t.Errorf("row %d (-want +got):\n%s", n, cmp.Diff(v, got))
-		}
-		if waiting[v.UUID] != (v.Version == 1) {
-			t.Errorf("row %d of version %d: outbox entry is %v", n, v.Version, waiting[v.UUID])
-		}
-		versions += v.Version
+	return ids
+}
+
+// checkRow gives the version that row n has, 0 for none.
+func checkRow(t *testing.T, db *bolt.DB, n int, acknowledged uint64, waiting map[uuid.UUID]bool) uint64 {
+	t.Helper()
+	want := killRow(n)
+	got, err := db.Verification(t.Context(), want.Originating, want.UUID)
+	if errors.Is(err, storage.ErrNotFound) && acknowledged == 0 {
+		return 0
 	}
-	if log, err := db.Audit(t.Context(), 1, 0); err != nil || uint64(len(log)) != versions {
-		t.Errorf("%d audit entries, %v, for %d changes", len(log), err, versions)
+	if err != nil || got.Version < acknowledged || got.Version > 2 {
+		t.Errorf("row %d: %+v, %v, acknowledged was version %d", n, got, err, acknowledged)
+		return 0
+	}
+	if want.Record, want.Version = got.Record, got.Version; want.Version == 2 {
+		want.Result = storage.Verified
+	}
+	if text(got) != text(want) {
+		t.Errorf("row %d (-want +got):\n%s", n, cmp.Diff(want, got))
+	}
+	if waiting[want.UUID] != (want.Version == 1) {
+		t.Errorf("row %d of version %d: outbox entry is %v", n, want.Version, waiting[want.UUID])
+	}
+	return got.Version
+}
+
+func checkAudit(t *testing.T, db *bolt.DB, changes int) {
+	t.Helper()
+	if log, err := db.Audit(t.Context(), 1, 0); err != nil || len(log) != changes {
+		t.Errorf("%d audit entries, %v, for %d changes", len(log), err, changes)
 	}
 }

@@ -112,10 +112,10 @@ func open(o *Options) (*DB, error) {
 			return nil, fmt.Errorf("create: %w", err)
 		}
 	}
-	if err := examine(o); err != nil {
+	if err := examine(o.Path); err != nil {
 		return nil, err
 	}
-	file, err := openFile(o.Path, false)
+	file, err := openFile(o.Path, false) // writes nothing to a file that is good
 	if err != nil {
 		return nil, err
 	}

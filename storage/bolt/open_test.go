@@ -158,8 +158,11 @@ func TestOpenRefusesATruncatedFile(t *testing.T) {
 	cut := newPath(t)
 	for length := int64(0); length < used; length += 509 {
 		writeFile(t, cut, whole[:length])
-		if db, err := bolt.Open(options(t, cut)); err == nil {
-			t.Errorf("cut to %d of %d bytes: Open: no error", length, used)
+		db, err := bolt.Open(options(t, cut))
+		if err == nil || !strings.Contains(err.Error(), "cut short") {
+			t.Errorf("cut to %d of %d bytes: Open: %v, want an error that says so", length, used, err)
+		}
+		if err == nil {
 			mustClose(t, db)
 		}
 	}

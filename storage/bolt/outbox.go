@@ -92,3 +92,19 @@ func (db *DB) Outbox(ctx context.Context) (entries []*storage.OutboxEntry, err e
 	}
 	return entries, nil
 }
+
+// OutboxEntry gives one undelivered entry.
+func (db *DB) OutboxEntry(ctx context.Context, seq uint64) (e *storage.OutboxEntry, err error) {
+	err = db.read(ctx, "read outbox entry", func(t *txn) error {
+		_, plaintext, err := t.get(outbox, sequenceKey(seq))
+		if err != nil {
+			return err
+		}
+		if e, err = decodeOutbox(plaintext); err != nil {
+			return corrupt(err)
+		}
+		e.Seq = seq
+		return nil
+	})
+	return e, err
+}

@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/vasp-enclave/vasp-enclave/storage"
+	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 	"github.com/vasp-enclave/vasp-enclave/storage/storagetest"
 )
 
@@ -184,4 +185,128 @@ func TestAnOlderStateRecord(t *testing.T) {
 		}
 	}
 	wantRefused(t, path, want)
+}
+
+// An index that leads elsewhere is not followed.
+func TestAnIndexThatLeadsToAnotherRow(t *testing.T) {
+	for _, bucket := range []string{"by_uuid", "by_tx_hash", "by_originator_account", "by_beneficiary_account"} {
+		t.Run(bucket, func(t *testing.T) {
+			path := newPath(t)
+			db := mustOpen(t, options(t, path))
+			mustApply(t, db, rowChange(1))
+			mustApply(t, db, rowChange(2))
+			mustClose(t, db)
+			keys, values := cells(t, path, bucket)
+			edit(t, path, func(tx *bbolt.Tx) error {
+				b := tx.Bucket([]byte(bucket))
+				if bucket == "by_uuid" {
+					return errors.Join(b.Put(keys[0], values[1]), b.Put(keys[1], values[0]))
+				}
+				return b.Put(append(bytes.Clone(keys[0][:16]), keys[1][16:]...), []byte{})
+			})
+			db = mustOpen(t, options(t, path))
+			var errs []error
+			for n := 1; n < 3; n++ {
+				v := storagetest.Row(n)
+				if _, err := db.Verification(t.Context(), v.Originating, v.UUID); bucket == "by_uuid" && !errors.Is(err, storage.ErrCorrupt) {
+					t.Errorf("Verification: %v, want ErrCorrupt", err)
+				}
+				for _, f := range []storage.Filter{{TxHash: v.TxHash}, {OriginatorAccount: v.OriginatorAccount}, {BeneficiaryAccount: v.BeneficiaryAccount}} {
+					_, _, err := db.List(t.Context(), f)
+					errs = append(errs, err)
+				}
+			}
+			if !errors.Is(errors.Join(errs...), storage.ErrCorrupt) {
+				t.Errorf("reads: %v, want ErrCorrupt", errs)
+			}
+			if err := db.Check(t.Context()); !errors.Is(err, storage.ErrCorrupt) {
+				t.Errorf("Check: %v, want ErrCorrupt", err)
+			}
+		})
+	}
+}
+
+// A row that is not there any more is missed by a list of everything.
+func TestAListMissesALostRow(t *testing.T) {
+	path, _ := sampleFile(t)
+	keys, _ := cells(t, path, "verifications")
+	edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("verifications")).Delete(keys[3]) })
+	db := mustOpen(t, options(t, path))
+	for _, f := range []storage.Filter{{}, {Result: storage.Verified}, {Sent: true, Limit: 1}} {
+		if _, count, err := db.List(t.Context(), f); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("List(%+v) counts %d, %v, want ErrCorrupt", f, count, err)
+		}
+	}
+}
+
+// A damaged header is not counted by, though it is not opened.
+func TestADamagedHeaderIsNotCountedBy(t *testing.T) {
+	const header = 14 + 58 + 4
+	path := newPath(t)
+	db := mustOpen(t, options(t, path))
+	mustApply(t, db, rowChange(1))
+	mustApply(t, db, rowChange(2))
+	mustClose(t, db)
+	keys, values := cells(t, path, "verifications")
+	for at := range header {
+		damaged := bytes.Clone(values[0])
+		damaged[at] ^= 1
+		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("verifications")).Put(keys[0], damaged) })
+		db := mustOpen(t, options(t, path))
+		if _, count, err := db.List(t.Context(), storage.Filter{Limit: 1, From: epochOfRows}); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("byte %d: List counts %d, %v, want ErrCorrupt", at, count, err)
+		}
+		mustClose(t, db)
+	}
+}
+
+var epochOfRows = storagetest.Row(0).CreatedAt
+
+// Two futures of one file: an audit entry of one, put in the place of the
+// other's, authenticates; the last one links to the entry before, too.
+func TestAnAuditEntryOfAnotherFuture(t *testing.T) {
+	path, other := newPath(t), newPath(t)
+	db := mustOpen(t, options(t, path))
+	mustApply(t, db, &storage.Change{Audit: []storage.AuditEntry{{Time: noon, Verb: "start"}}})
+	mustClose(t, db)
+	writeFile(t, other, readFile(t, path))
+	for file, verb := range map[string]string{path: "refuse", other: "accept"} {
+		db := mustOpen(t, options(t, file))
+		mustApply(t, db, &storage.Change{Audit: []storage.AuditEntry{{Time: noon, Verb: verb}}})
+		mustApply(t, db, &storage.Change{Audit: []storage.AuditEntry{{Time: noon, Verb: "stop"}}})
+		mustClose(t, db)
+	}
+	keys, foreign := cells(t, other, "audit")
+	_, ours := cells(t, path, "audit")
+	for _, i := range []int{1, 2} {
+		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("audit")).Put(keys[i], foreign[i]) })
+		db, err := bolt.Open(options(t, path)) // which looks at the last entry
+		if err == nil {
+			_, err = db.Audit(t.Context(), 1, 0)
+			mustClose(t, db)
+		}
+		if !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("entry %d: %v, want ErrCorrupt", i+1, err)
+		}
+		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("audit")).Put(keys[i], ours[i]) })
+	}
+	mustOpen(t, options(t, path))
+}
+
+// A number that was given already does not overwrite what has it.
+func TestACounterThatWentBack(t *testing.T) {
+	path := newPath(t)
+	db := mustOpen(t, options(t, path))
+	first := &storage.OutboxEntry{Kind: storage.ToBackend, Body: []byte("first"), Created: noon}
+	mustApply(t, db, &storage.Change{Outbox: []*storage.OutboxEntry{first}})
+	mustClose(t, db)
+	edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("outbox")).SetSequence(0) })
+	db = mustOpen(t, options(t, path))
+	second := &storage.OutboxEntry{Kind: storage.ToBackend, Body: []byte("second"), Created: noon}
+	if err := db.Apply(t.Context(), &storage.Change{Outbox: []*storage.OutboxEntry{second}}); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("Apply: %v, want ErrCorrupt", err)
+	}
+	if got, err := db.Outbox(t.Context()); err != nil || len(got) != 1 || string(got[0].Body) != "first" {
+		t.Errorf("Outbox = %+v, %v, want the first entry", got, err)
+	}
 }

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -45,6 +46,37 @@ func ownKey(n int) keyring.OwnKey {
 
 func auditEntry(n int) storage.AuditEntry {
 	return storage.AuditEntry{Time: epoch.Add(time.Duration(n) * time.Second), Actor: "peer", Verb: "open", Object: RowID(n).String(), Peer: 3, Outcome: "ok"}
+}
+
+// samplesComplete makes sure that the samples, which come back from a store
+// equal, have something in every field: a field that is added to a struct
+// must be added to the engines too.
+func samplesComplete(t *testing.T, f *fixture) {
+	for name, samples := range map[string][]any{
+		"Verification": {*Row(1), *Row(2)}, "OutboxEntry": {*entry(1)}, "Receipt": {*receipt(1)},
+		"Peer": {*peer(1)}, "OwnKey": {ownKey(1)},
+	} {
+		given := map[string]bool{"Record": true, "Version": true, "Seq": true} // by the store
+		for _, sample := range samples {
+			noteFields(reflect.ValueOf(sample), given)
+		}
+		for field, set := range given {
+			if !set {
+				t.Errorf("%s.%s is empty in the samples", name, field)
+			}
+		}
+	}
+}
+
+func noteFields(v reflect.Value, set map[string]bool) {
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Name
+		if field := v.Field(i); field.Kind() == reflect.Struct && field.Type() != reflect.TypeFor[time.Time]() {
+			noteFields(field, set)
+		} else {
+			set[name] = set[name] || !field.IsZero()
+		}
+	}
 }
 
 // everything is a change that touches all that a change can.
@@ -154,6 +186,11 @@ func outboxDrop(t *testing.T, f *fixture) {
 	got, err = f.Outbox(background)
 	f.want(err, nil)
 	f.same("outbox", got, []*storage.OutboxEntry{d})
+	one, err := f.OutboxEntry(background, d.Seq)
+	f.want(err, nil)
+	f.same("outbox entry", one, d)
+	_, err = f.OutboxEntry(background, b.Seq)
+	f.want(err, storage.ErrNotFound)
 }
 
 func receiptRoundTrip(t *testing.T, f *fixture) {

@@ -23,6 +23,7 @@ type Opener func(t *testing.T) (h storage.History, reopen func() storage.History
 func History(t *testing.T, open Opener) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, *fixture){
+		"no field is forgotten":                   samplesComplete,
 		"nothing is found in an empty history":    historyEmpty,
 		"a row comes back as it was written":      rowRoundTrip,
 		"a payload comes back byte for byte":      rowPayloadBytes,
