@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"context"
+	"errors"
 
+	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
@@ -15,7 +17,7 @@ func (e *Enclave) deliverCallback(ctx context.Context, row *storage.Verification
 		body = resultCallback(row)
 	}
 	if err := e.Backend.Callback(ctx, body); err != nil {
-		return fail("call back", Unavailable, err)
+		return fail("call back", callbackKind(err), err)
 	}
 	if err := e.drop(ctx, entry); err != nil {
 		return err
@@ -24,6 +26,16 @@ func (e *Enclave) deliverCallback(ctx context.Context, row *storage.Verification
 		e.metrics.callback.Observe(e.Now().Sub(entry.Created).Seconds())
 	}
 	return nil
+}
+
+// callbackKind tells a backend that is away, which no callback would reach,
+// from one that does not take this callback, and may take the next.
+func callbackKind(err error) Kind {
+	var v *vasp.Error
+	if errors.As(err, &v) && v.Problem != vasp.Unreachable && v.Problem != vasp.Timeout {
+		return Misanswered
+	}
+	return Unavailable
 }
 
 // resultCallback is VERIFICATION_RESULT. A verified one carries what the

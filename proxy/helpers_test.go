@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/proxy/proxytest"
@@ -139,6 +140,18 @@ func problem(t testing.TB, answer []byte) (code, message string) {
 func quoted(text string) string {
 	b, _ := json.Marshal(text)
 	return string(b)
+}
+
+func contains(text []byte, part string) bool { return strings.Contains(string(text), part) }
+
+// parse is the id of a verification that the API gave.
+func parse(t testing.TB, id string) uuid.UUID {
+	t.Helper()
+	parsed, err := uuid.Parse(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
 }
 
 // audited gives a party's audit entries of one verb.

@@ -464,7 +464,7 @@ func readRequest(payload []byte) (*requestPayload, *ivms101.Payload, error) {
 func withoutAnswer(err error) *vasp.UserAnswer {
 	var v *vasp.Error
 	if errors.As(err, &v) && v.Problem == vasp.Timeout {
-		return &vasp.UserAnswer{Result: "ERROR", Reason: "REQUEST-TIMEOUT", Message: "Request timeout."}
+		return &vasp.UserAnswer{Result: "ERROR", Reason: requestTimeout, Message: "Request timeout."}
 	}
 	return &vasp.UserAnswer{Result: "ERROR", Message: noUsableAnswer}
 }
@@ -493,7 +493,7 @@ func (e *Enclave) write(row *storage.Verification, said *vasp.UserAnswer, p *req
 	if said.Beneficiary != nil && p != nil {
 		shared = e.strip(row, said.Beneficiary, p.RequiredBeneficiaryInfo)
 	}
-	if shared != nil {
+	if result == storage.Verified && tells(shared) {
 		row.IVMS101.Beneficiary = shared
 	}
 	var ivms []byte
@@ -508,6 +508,13 @@ func (e *Enclave) write(row *storage.Verification, said *vasp.UserAnswer, p *req
 		str("result", result.String()).str("reason", row.Reason).str("message", row.Message).
 		str("version", version).str("verifiedAt", timestamp(e.Now())).raw("ivms101", ivms).
 		end()
+}
+
+// tells says whether a beneficiary object holds anything: an empty one must
+// not take the place of what was asked about.
+func tells(beneficiary []byte) bool {
+	p, err := ivms101.ParseParty(beneficiary)
+	return err == nil && (len(p.Accounts) > 0 || p.Natural+p.Legal > 0)
 }
 
 // strip takes away what was not asked for: a backend that says too much does
@@ -564,6 +571,9 @@ func (e *Enclave) recordError(ctx context.Context, key verificationKey, hash [32
 	}
 	if !row.Received {
 		return nil // of a transfer to ourselves that never came in
+	}
+	if row.Result != storage.Verified && row.Reason != requestTimeout {
+		return nil // what our own side has refused, nobody else's word changes (A7)
 	}
 	result, err := storage.ParseResult(p.Result)
 	if err != nil || result == storage.Wait || result == storage.Verified {

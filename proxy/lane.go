@@ -79,12 +79,16 @@ func closed(err error) bool {
 }
 
 // byDeadline is a heap: what must end first, first, and of the rest the
-// oldest.
+// oldest; to our own backend, the least often tried.
 type byDeadline []*job
 
 func (q byDeadline) Len() int { return len(q) }
 
 func (q byDeadline) Less(i, k int) bool {
+	// What the backend has refused before comes after what it has not seen.
+	if q[i].lane.to.toBackend && q[i].attempts != q[k].attempts {
+		return q[i].attempts < q[k].attempts
+	}
 	a, b := q[i].entry, q[k].entry
 	if !a.Deadline.Equal(b.Deadline) {
 		return b.Deadline.IsZero() || !a.Deadline.IsZero() && a.Deadline.Before(b.Deadline)

@@ -28,6 +28,9 @@ const (
 // whatever dies in between (contract 2.4).
 func (e *Enclave) Accept(ctx context.Context, r *verificationRequest) (*storage.Verification, error) {
 	const op = "accept verification"
+	if e.outbox.full() {
+		return nil, &Error{Op: op, Kind: Unavailable, Code: "OUTBOX-FULL", Message: "Too many verifications wait for delivery; nothing was accepted. Try again later."}
+	}
 	if err := e.mayVerify(ctx, r.beneficiary); err != nil {
 		return nil, err
 	}
@@ -226,7 +229,7 @@ func (e *Enclave) finish(ctx context.Context, row *storage.Verification, entry *
 		return nil
 	}
 	row.Result, row.Reason, row.Message, row.VerifiedAt = a.result, a.reason, a.message, e.Now()
-	if a.beneficiary.Raw != nil {
+	if a.result == storage.Verified && tells(a.beneficiary.Raw) {
 		row.IVMS101.Beneficiary = a.beneficiary.Raw
 	}
 	row.IVMS101.BeneficiaryVASP = a.beneficiaryVASP
@@ -249,7 +252,7 @@ func sameAccount(asked string, answered []string) bool {
 // giveUp ends a verification that nobody answered in time, and tells the
 // counterparty, so that both histories agree.
 func (e *Enclave) giveUp(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry, also ...storage.AuditEntry) error {
-	row.Result, row.Reason, row.Message = storage.Error, "REQUEST-TIMEOUT", "Request timeout."
+	row.Result, row.Reason, row.Message = storage.Error, requestTimeout, "Request timeout."
 	report := &storage.OutboxEntry{
 		Kind: storage.ToPeerError, Originating: row.Originating, UUID: row.UUID, Counterparty: row.Beneficiary, Created: e.Now(),
 		Body: newText().str("result", "ERROR").str("reason", row.Reason).str("message", row.Message).end(),

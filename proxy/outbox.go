@@ -31,7 +31,19 @@ type outbox struct {
 	known   uint64                 // entries up to this number were in the history when start read it
 	early   []*storage.OutboxEntry // added while start was reading
 	lanes   map[destination]*lane
+	waiting int // scheduled and not delivered yet
 	working sync.WaitGroup
+}
+
+// maxWaiting is how many entries may wait before no more work is accepted:
+// a quarter of a kilobyte each in memory, and hours of a busy VASP's work.
+const maxWaiting = 200_000
+
+// full says that no more work can be accepted.
+func (o *outbox) full() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.waiting >= maxWaiting
 }
 
 type phase uint8
@@ -127,7 +139,10 @@ func (o *outbox) schedule(entry *storage.OutboxEntry) {
 		o.lanes[to] = l
 	}
 	o.metrics.outbox.WithLabelValues(to.String()).Inc()
-	l.push(&job{entry: entry, lane: l})
+	o.waiting++
+	slim := *entry
+	slim.Body = nil // stays in the history until its turn: thousands may wait
+	l.push(&job{entry: &slim, lane: l})
 	o.pump(l)
 }
 
@@ -160,6 +175,7 @@ func (o *outbox) attempt(j *job) {
 		time.AfterFunc(hold, func() { o.release(j.lane) })
 	}
 	if err == nil {
+		o.waiting--
 		o.metrics.outbox.WithLabelValues(j.lane.to.String()).Dec()
 	} else {
 		o.again(j, err)
@@ -211,7 +227,14 @@ func pause(attempts int, longest time.Duration) time.Duration {
 
 // deliver makes one attempt for one entry, by its kind. An entry whose row is
 // gone has nothing to deliver any more.
-func (e *Enclave) deliver(ctx context.Context, entry *storage.OutboxEntry) error {
+func (e *Enclave) deliver(ctx context.Context, scheduled *storage.OutboxEntry) error {
+	entry, err := e.History.OutboxEntry(ctx, scheduled.Seq)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil // delivered, and its end was stored though nobody heard of it
+	}
+	if err != nil {
+		return fail("read outbox entry", Storage, err)
+	}
 	row, err := e.History.Verification(ctx, entry.Originating, entry.UUID)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):

@@ -152,6 +152,18 @@ func (e *Enclave) storePin(ctx context.Context, p pin, entry storage.AuditEntry)
 	return nil
 }
 
+// calmDown notes that a counterparty on hold shows its pinned identity again:
+// the other one waits for nobody any more, and accepting the counterparty
+// keeps the pinned identity. The hold stays, for something was wrong.
+func (e *Enclave) calmDown(ctx context.Context, p pin) error {
+	if p.peer.State != storage.PeerChangePending || p.peer.Pending == nil {
+		return nil
+	}
+	p.peer.Pending = nil
+	e.Logger.Warn("a counterparty on hold shows its pinned identity again; an operator may take it off hold", "vasp", p.peer.VASP)
+	return e.savePin(ctx, p, audit.ChangePeer)
+}
+
 // compare looks at the identity that the directory shows for a pinned
 // counterparty. Continuity, a chain of statements in which the pinned
 // identity signs its successor, moves the pin. Anything else puts the
@@ -161,8 +173,11 @@ func (e *Enclave) compare(ctx context.Context, id identity.VASPID, chain *identi
 	defer e.pins.deciding.Unlock()
 	p, ok := e.pins.find(id)
 	shown := chain.Current()
-	if !ok || p.peer.State == storage.PeerBlocked || bytes.Equal(shown.Bytes(), p.peer.Identity) {
+	if !ok || p.peer.State == storage.PeerBlocked {
 		return nil
+	}
+	if bytes.Equal(shown.Bytes(), p.peer.Identity) {
+		return e.calmDown(ctx, p)
 	}
 	if chain.Contains(p.public.Fingerprint()) && p.peer.State != storage.PeerChangePending {
 		p.peer.Identity, p.peer.Since, p.public = shown.Bytes(), e.Now(), shown

@@ -35,6 +35,8 @@ const (
 	Timeout
 	// Unavailable is a party that cannot be reached now; try again.
 	Unavailable
+	// Misanswered is our own backend's answer when it is not the contract's.
+	Misanswered
 	// Storage is a history that takes no changes now.
 	Storage
 )
@@ -57,6 +59,7 @@ var kinds = [...]struct {
 	Refused:          {http.StatusBadGateway, "ENVELOPE-REJECTED", "refused", "The exchange with the counterparty was refused."},
 	Timeout:          {http.StatusRequestTimeout, "REQUEST-TIMEOUT", "timeout", "There was no answer in time."},
 	Unavailable:      {http.StatusServiceUnavailable, "COUNTERPARTY-UNAVAILABLE", "unavailable", "The counterparty cannot be reached now; try again."},
+	Misanswered:      {http.StatusBadGateway, "BACKEND-ERROR", "backend", "The VASP's own backend gave no usable answer."},
 	Storage:          {http.StatusServiceUnavailable, "STORAGE-UNAVAILABLE", "storage", "The history takes no changes now; nothing was accepted."},
 }
 

@@ -153,17 +153,16 @@ func (e *Enclave) Run(ctx context.Context) error {
 func (e *Enclave) sweep(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil { // at start, too: some are restarted more often
+		if err := e.Own.Sweep(ctx); err != nil {
+			e.Logger.Warn("sweep own keys", "err", err)
+		}
+		if err := e.sweepReceipts(ctx); err != nil {
+			e.Logger.Warn("sweep receipts", "err", err)
+		}
 		select {
 		case <-ctx.Done():
-			return
 		case <-tick.C:
-			if err := e.Own.Sweep(ctx); err != nil {
-				e.Logger.Warn("sweep own keys", "err", err)
-			}
-			if err := e.sweepReceipts(ctx); err != nil {
-				e.Logger.Warn("sweep receipts", "err", err)
-			}
 		}
 	}
 }

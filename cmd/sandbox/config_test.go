@@ -71,7 +71,7 @@ func TestAWrongDatabaseKeyEndsTheProgramAndLeavesTheFile(t *testing.T) {
 		env  []string
 		want string
 	}{
-		"wrong":      {append(without(name), name+"="+base64.StdEncoding.EncodeToString(make([]byte, 32))), "key"},
+		"wrong":      {append(without(name), name+"="+base64.StdEncoding.EncodeToString(make([]byte, 32))), "wrong key-encryption key"},
 		"short":      {append(without(name), name+"="+base64.StdEncoding.EncodeToString(make([]byte, 16))), "16 bytes, want 32"},
 		"not base64": {append(without(name), name+"=###"), "base64"},
 		"absent":     {without(name), name},

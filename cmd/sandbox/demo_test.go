@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -37,6 +39,21 @@ func TestTheDemoTellsTheWholeStory(t *testing.T) {
 	}
 }
 
+// runningIn are the processes that work in a directory.
+func runningIn(t *testing.T, dir string) (pids []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cwd")
+	if err != nil || len(all) == 0 {
+		t.Fatalf("no processes to look at: %v", err)
+	}
+	for _, link := range all {
+		if to, err := os.Readlink(link); err == nil && to == dir {
+			pids = append(pids, link)
+		}
+	}
+	return pids
+}
+
 // With --keep everything runs until Ctrl-C, the printed curl lines work, and
 // nothing is left afterwards.
 func TestTheDemoKeepsRunningUntilCtrlC(t *testing.T) {
@@ -63,6 +80,9 @@ func TestTheDemoKeepsRunningUntilCtrlC(t *testing.T) {
 		}
 	}
 	go func() { _, _ = io.Copy(io.Discard, pipe) }()
+	if found := runningIn(t, dir); len(found) != 5 {
+		t.Fatalf("%d processes work in the demo's directory, want 5", len(found))
+	}
 	if len(curls) < 6 {
 		t.Fatalf("only %d curl lines were printed", len(curls))
 	}
@@ -78,7 +98,5 @@ func TestTheDemoKeepsRunningUntilCtrlC(t *testing.T) {
 	if err := demo.Wait(); err != nil {
 		t.Errorf("after Ctrl-C: %v", err)
 	}
-	if left, _ := exec.Command("pgrep", "-f", dir).Output(); len(left) > 0 {
-		t.Errorf("processes are left: %s", left)
-	}
+	eventually(t, 10*time.Second, "no process is left", func() bool { return len(runningIn(t, dir)) == 0 })
 }

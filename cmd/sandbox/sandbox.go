@@ -118,6 +118,9 @@ func New(dir string, b Binaries, o Options) (*Alliance, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	if found, err := os.ReadDir(dir); err != nil || len(found) > 0 {
+		return nil, errors.Join(fmt.Errorf("%s is not empty: a sandbox makes its keys anew, give it a new directory", dir), err)
+	}
 	if a.sockets, err = os.MkdirTemp("", "ve-"); err != nil {
 		return nil, err
 	}

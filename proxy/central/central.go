@@ -127,6 +127,10 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	return s, nil
 }
 
+// connsPerMember is how many connections one address may hold open. The total
+// grows with the members, so that none can shut out another.
+const connsPerMember = 600
+
 func (s *Server) open(ctx context.Context, v *relay.Verifier, base *url.URL) error {
 	for _, m := range s.config.Members.list {
 		if err := s.seat(m); err != nil {
@@ -138,6 +142,7 @@ func (s *Server) open(ctx context.Context, v *relay.Verifier, base *url.URL) err
 	var err error
 	s.listener, err = edge.Listen(ctx, edge.Config{
 		Address: s.config.Address, Certificates: s.config.Certificates, Allow: s.config.Members.allowed(), Drain: s.config.DrainRequests,
+		MaxConns: max(len(s.config.Members.list), 2) * connsPerMember, MaxConnsPerSource: connsPerMember,
 		Namespace: "central", Metrics: s.config.Metrics, Log: s.config.Log, Now: s.config.Now,
 	})
 	return err

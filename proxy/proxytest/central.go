@@ -21,13 +21,15 @@ type Central struct {
 	registered map[identity.VASPID]relay.Registration
 	relayed    [][]byte
 	attempts   int
+	renewals   map[identity.VASPID]int
 
 	tamper      Hand
 	tamperReply Hand
 	identities  map[identity.VASPID][]byte // instead of the registered ones
 	edit        func(*relay.Directory)
 	down        bool
-	hung        chan struct{} // open while the directory does not answer
+	hang        bool          // requests for the directory
+	over        chan struct{} // closed when the test ends
 }
 
 // served is an enclave and the messages it is at work on.
@@ -39,9 +41,10 @@ type served struct {
 func newCentral(t testing.TB) *Central {
 	c := &Central{
 		t: t, enclaves: map[identity.VASPID]*served{}, registered: map[identity.VASPID]relay.Registration{},
-		identities: map[identity.VASPID][]byte{},
+		identities: map[identity.VASPID][]byte{}, renewals: map[identity.VASPID]int{},
+		over: make(chan struct{}),
 	}
-	t.Cleanup(func() { c.HangDirectory(false) })
+	t.Cleanup(func() { close(c.over) })
 	return c
 }
 
@@ -70,19 +73,10 @@ func (c *Central) EditDirectory(edit func(*relay.Directory)) { c.set(func() { c.
 // Down takes central away, or brings it back.
 func (c *Central) Down(down bool) { c.set(func() { c.down = down }) }
 
-// HangDirectory lets requests for the directory wait until they are given up,
-// or answers them again.
-func (c *Central) HangDirectory(hang bool) {
-	c.set(func() {
-		switch {
-		case hang && c.hung == nil:
-			c.hung = make(chan struct{})
-		case !hang && c.hung != nil:
-			close(c.hung)
-			c.hung = nil
-		}
-	})
-}
+// HangDirectory lets requests for the directory get no answer, as when a
+// connection dies unseen, until they are given up. Turned off, new ones are
+// answered.
+func (c *Central) HangDirectory(hang bool) { c.set(func() { c.hang = hang }) }
 
 func (c *Central) set(f func()) {
 	c.mu.Lock()
@@ -111,6 +105,16 @@ func (c *Central) Registered() int {
 	defer c.mu.Unlock()
 	return len(c.registered)
 }
+
+// Registrations counts those of one VASP, heartbeats included.
+func (c *Central) Registrations(id identity.VASPID) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.renewals[id]
+}
+
+// Forget takes a VASP's registration away.
+func (c *Central) Forget(id identity.VASPID) { c.set(func() { delete(c.registered, id) }) }
 
 func (c *Central) serve(id identity.VASPID, e *proxy.Enclave) {
 	c.set(func() { c.enclaves[id] = &served{enclave: e} })
@@ -205,10 +209,10 @@ func (l *line) Directory(ctx context.Context) (*relay.Directory, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attempts++
-	if hung := c.hung; hung != nil {
+	if c.hang {
 		c.mu.Unlock()
 		select {
-		case <-hung:
+		case <-c.over:
 		case <-ctx.Done():
 		}
 		c.mu.Lock()
@@ -250,5 +254,6 @@ func (l *line) Register(_ context.Context, r relay.Registration) (*relay.Lease, 
 		return nil, ErrDown
 	}
 	c.registered[l.self] = r
+	c.renewals[l.self]++
 	return &relay.Lease{LeaseMs: 90000, HeartbeatMs: 30000, VASPID: l.self}, nil
 }

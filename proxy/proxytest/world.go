@@ -188,11 +188,18 @@ func (w *World) awaitRegistered() {
 // Await waits until a condition holds.
 func (w *World) Await(what string, holds func() bool) {
 	w.t.Helper()
-	for range 3000 {
+	w.AwaitWithin(15*time.Second, what, holds)
+}
+
+// AwaitWithin is Await for what takes longer, in a bubble whose time is free.
+func (w *World) AwaitWithin(d time.Duration, what string, holds func() bool) {
+	w.t.Helper()
+	const step = 5 * time.Millisecond
+	for range d / step {
 		if holds() {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(step)
 	}
 	w.t.Fatalf("never: %s", what)
 }

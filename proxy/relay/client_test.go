@@ -157,8 +157,12 @@ func TestErrorsOfCentral(t *testing.T) {
 func TestAnswersThatAreNotCentrals(t *testing.T) {
 	tooLong := bytes.Repeat([]byte("x"), relay.MaxMessage+1)
 	answers := map[string]http.HandlerFunc{
-		"html":     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<h1>Bad Gateway Alice</h1>", http.StatusBadGateway) },
-		"odd code": func(w http.ResponseWriter, _ *http.Request) { relay.WriteError(w, http.StatusBadRequest, "Alice\nlevel=ERROR", "") },
+		"html": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "<h1>Bad Gateway Alice</h1>", http.StatusBadGateway)
+		},
+		"odd code": func(w http.ResponseWriter, _ *http.Request) {
+			relay.WriteError(w, http.StatusBadRequest, "Alice\nlevel=ERROR", "")
+		},
 		"redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere", http.StatusPermanentRedirect)
 		},
