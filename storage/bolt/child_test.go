@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -18,9 +19,19 @@ const childVariable = "BOLT_TEST_CHILD"
 
 var background = context.Background()
 
+// children are the programs, given the path of a file.
+var children = map[string]func(path string) error{}
+
+func init() { children["write"] = writeForEver }
+
+func child(what string, arguments ...string) *exec.Cmd {
+	c := exec.Command(os.Args[0], arguments...)
+	c.Env = append(os.Environ(), childVariable+"="+what)
+	return c
+}
+
 func runChild(what string) int {
-	run := map[string]func(path string) error{"grow": growUntilFull, "write": writeForEver}[what]
-	if err := run(os.Args[1]); err != nil {
+	if err := children[what](os.Args[1]); err != nil {
 		fmt.Println(err)
 		return 1
 	}

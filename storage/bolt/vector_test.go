@@ -10,7 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
@@ -182,4 +185,18 @@ func TestFrozenIndexesAreFound(t *testing.T) {
 			t.Errorf("by %s: List = %d rows of %d, %v, want 1", name, len(rows), count, err)
 		}
 	}
+}
+
+func TestEveryBucketIsDescribed(t *testing.T) {
+	path := newPath(t)
+	mustClose(t, mustOpen(t, options(t, path)))
+	page := string(readFile(t, "../FORMAT.md"))
+	edit(t, path, func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+			if !strings.Contains(page, "`"+string(name)+"`") {
+				t.Errorf("FORMAT.md does not name bucket %s", name)
+			}
+			return nil
+		})
+	})
 }
