@@ -3,14 +3,8 @@ package bolt
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
 const (
@@ -216,16 +210,6 @@ func (db *DB) committed(t *txn, changes int, size int64, took time.Duration) {
 	db.metrics.committed(changes, size, took)
 }
 
-// readOnly says so once, and keeps trying with later changes.
-func (db *DB) readOnly(cause error) error {
-	if !db.full {
-		db.full = true
-		db.log.Error("store is read-only until there is room", "error", cause)
-	}
-	db.metrics.readOnly.Set(1)
-	return fmt.Errorf("%w: %v", storage.ErrReadOnly, cause)
-}
-
 // attempt runs what may meet a damaged page.
 func attempt(fn func() error) (err error) {
 	defer guard(&err)()
@@ -242,48 +226,4 @@ func (db *DB) rollback(t *txn) {
 		_ = db.fail(err)
 	}
 	db.stuck = t.DB() != nil
-}
-
-// fail marks the store as failed and tells OnFail, the first time.
-func (db *DB) fail(cause error) error {
-	err := fmt.Errorf("%w: %v", storage.ErrFailed, cause)
-	if db.failed.CompareAndSwap(nil, &err) {
-		db.metrics.failed.Set(1)
-		db.log.Error("store failed; stop the program and look at the disk", "error", cause)
-		if db.onFail != nil {
-			go db.onFail(err)
-		}
-	}
-	return err
-}
-
-// failure is what every method answers once the store has failed.
-func (db *DB) failure() error {
-	if err := db.failed.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// noRoom tells a disk that is full, before anything of the transaction is
-// valid, from an unknown state. bbolt writes pages with WriteAt, which gives
-// a PathError; its fdatasync gives a bare errno, and after a failed sync
-// nothing is known even when the reason is a full disk. The extension of the
-// file is reported as text only.
-func noRoom(err error) bool {
-	var path *fs.PathError
-	if errors.As(err, &path) && path.Op == "write" {
-		return full(path.Err.Error())
-	}
-	text, resize := strings.CutPrefix(err.Error(), "file resize error: ")
-	return resize && full(text)
-}
-
-func full(text string) bool {
-	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		if strings.HasSuffix(text, errno.Error()) {
-			return true
-		}
-	}
-	return false
 }
