@@ -20,7 +20,8 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs")
 	flag.DurationVar(&o.span, "span", 5*time.Second, "length of one measurement")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each measurement is made; medians are shown")
-	flag.StringVar(&o.json, "json", "", "write the results as JSON to this file, too")
+	flag.StringVar(&o.json, "json", "", "write the JSON to this file instead of after the table")
+	flag.StringVar(&o.dir, "dir", "", "directory of the histories, on the kind of disk that is meant (default: a temporary one)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -35,6 +36,7 @@ type options struct {
 	span   time.Duration
 	rounds int
 	json   string
+	dir    string
 }
 
 func run(ctx context.Context, o options) error {
@@ -43,12 +45,19 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	r.print(os.Stdout)
-	if o.json == "" {
-		return nil
-	}
-	b, err := json.MarshalIndent(r, "", "  ")
+	b, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(o.json, append(b, '\n'), 0o644)
+	if o.json == "" {
+		fmt.Printf("\n```json\n%s\n```\n", b)
+	} else if err := os.WriteFile(o.json, append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	for _, s := range r.Path {
+		if s.Errors > 0 {
+			return fmt.Errorf("%d verifications failed at %d at once", s.Errors, s.Concurrency)
+		}
+	}
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 type report struct {
 	Date    string   `json:"date"`
 	Machine machine  `json:"machine"`
+	Disk    string   `json:"filesystem"`
 	Span    string   `json:"span"`
 	Rounds  int      `json:"rounds"`
 	Path    []sample `json:"path"` // medians, by concurrency
@@ -28,11 +29,14 @@ type report struct {
 }
 
 func (r *report) measure(ctx context.Context, o options) error {
-	dir, err := os.MkdirTemp("", "vasp-enclave-bench-")
+	dir, err := os.MkdirTemp(o.dir, "vasp-enclave-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if r.Disk, err = filesystem(dir); err != nil {
+		return err
+	}
 	w, err := newWorld(ctx, o.bin, dir)
 	if err != nil {
 		return err
@@ -133,8 +137,8 @@ func medians(all []sample) sample {
 }
 
 func (r *report) print(w io.Writer) {
-	fmt.Fprintf(w, "## %s\n\n%s, %d cores, Linux %s, %s. Everything on this machine; %d rounds of %s, medians.\n\n",
-		r.Date, r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go, r.Rounds, r.Span)
+	fmt.Fprintf(w, "## %s\n\n%s, %d cores, Linux %s, %s, files on %s. Everything on this machine; %d rounds of %s, medians.\n\n",
+		r.Date, r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go, r.Disk, r.Rounds, r.Span)
 	fmt.Fprintln(w, "| at once | verifications/s | p50 ms | p99 ms | errors | CPU ms, enclaves + central | sender | receiver | central | robot + load | kB on disk per node | commits |")
 	fmt.Fprintln(w, "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
 	for _, s := range r.Path {

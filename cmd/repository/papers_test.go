@@ -13,7 +13,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/centralcmd"
 	"github.com/vasp-enclave/vasp-enclave/cmd/enclavecmd"
+	"github.com/vasp-enclave/vasp-enclave/cmd/robotcmd"
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 )
 
@@ -30,28 +32,37 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// The README's tables of settings are the ones that the code has.
-func TestReadmeHoldsTheSettings(t *testing.T) {
-	const begin, end = "<!-- settings: written by go test ./cmd/repository -update -->\n", "<!-- end of settings -->"
-	var table bytes.Buffer
-	if err := settings.WriteMarkdown(&table, new(enclavecmd.Settings)); err != nil {
-		t.Fatal(err)
-	}
-	text := read(t, "README.md")
-	before, rest, found := strings.Cut(text, begin)
-	_, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		t.Fatal("README.md has no place for the settings")
-	}
-	want := before + begin + "\n" + table.String() + "\n" + end + after
-	if *update {
-		if err := os.WriteFile(filepath.Join(root, "README.md"), []byte(want), 0o644); err != nil {
+// The papers' tables of settings are the ones that the code has.
+func TestPapersHoldTheSettings(t *testing.T) {
+	for _, p := range []struct {
+		page, mark string
+		settings   any
+	}{
+		{"README.md", "settings", new(enclavecmd.Settings)},
+		{"docs/operations.md", "settings of central", new(centralcmd.Settings)},
+		{"docs/operations.md", "settings of robotvasp", new(robotcmd.Settings)},
+	} {
+		var table bytes.Buffer
+		if err := settings.WriteMarkdown(&table, p.settings); err != nil {
 			t.Fatal(err)
 		}
-		return
-	}
-	if diff := cmp.Diff(want, text); diff != "" {
-		t.Errorf("README.md: run go test ./cmd/repository -update (-want +got):\n%s", diff)
+		begin, end := "<!-- "+p.mark+": written by go test ./cmd/repository -update -->\n", "<!-- end of "+p.mark+" -->"
+		text := read(t, p.page)
+		before, rest, found := strings.Cut(text, begin)
+		_, after, closed := strings.Cut(rest, end)
+		if !found || !closed {
+			t.Fatalf("%s has no place for the %s", p.page, p.mark)
+		}
+		want := before + begin + "\n" + table.String() + "\n" + end + after
+		if *update {
+			if err := os.WriteFile(filepath.Join(root, p.page), []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if diff := cmp.Diff(want, text); diff != "" {
+			t.Errorf("%s: run go test ./cmd/repository -update (-want +got):\n%s", p.page, diff)
+		}
 	}
 }
 

@@ -95,6 +95,19 @@ func surviveDeath(t *testing.T, pick func(*sandbox.Alliance) *sandbox.Program) {
 		}
 	}
 	t.Logf("%d acknowledged: %v", len(acknowledged), results)
+	// Asked once, unless the enclave that asks died while it did, or the
+	// backend itself, which then does not remember.
+	if victim != a.VASPs[1].Enclave && victim != a.VASPs[1].Robot {
+		asked, err := a.VASPs[1].TimesAsked(t.Context(), "/verify/user")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range acknowledged {
+			if asked[id] != 1 {
+				t.Errorf("the beneficiary's backend was asked %d times about %s", asked[id], id)
+			}
+		}
+	}
 	// A backend that dies with a question in its hands may have acted on it
 	// and is not asked again; every other death costs time only.
 	unanswered := 0

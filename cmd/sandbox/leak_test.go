@@ -75,6 +75,12 @@ func TestNoPersonalDataReachesCentralFilesLogsOrMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 		ids = append(ids, accepted.VerificationUUID)
+		b := mark("b", len(ids)-1)
+		check := fmt.Appendf(nil, `{"beneficiaryVaspId":%q,"symbol":"ETH","payload":{"version":"1.0","ivms101":{"beneficiary":{"beneficiaryPersons":[%s],"accountNumber":[%q]}}}}`,
+			a.VASPs[1].ID, b.person(), b.account)
+		if status, answer, err := sandbox.Call(t.Context(), "POST", sender.API+"/v1/verifications/account", check); err != nil || status != 200 {
+			t.Fatalf("account check = %d %s, %v", status, answer, err)
+		}
 		// A refused request names its field, and not what was in it.
 		if _, err := sender.Verify(t.Context(), bytes.Replace(body, []byte(`"symbol":"ETH",`), nil, 1)); err == nil {
 			t.Error("a request without a symbol was accepted")
@@ -101,6 +107,7 @@ func TestNoPersonalDataReachesCentralFilesLogsOrMetrics(t *testing.T) {
 		sinks["database of "+v.Name] = read(t, v.Database)
 		sinks["log of "+v.Enclave.Name] = read(t, v.Enclave.Log)
 	}
+	sinks["state of central"] = read(t, a.Dir, "central-state.json")
 	sinks["log of central"] = read(t, a.Central.Log)
 	sinks["what central relayed"] = read(t, a.Record)
 	relayed, err := a.Relayed()

@@ -216,6 +216,25 @@ func (v *VASP) LastAsked(ctx context.Context, path string) (*Asked, error) {
 	return nil, errors.New("the backend was not asked")
 }
 
+// TimesAsked counts, by verification, the requests to a path of the VASP's
+// backend.
+func (v *VASP) TimesAsked(ctx context.Context, path string) (map[string]int, error) {
+	var all []struct {
+		Path string
+		Body struct{ VerificationUUID string }
+	}
+	if err := fetch(ctx, http.MethodGet, v.RobotURL+"/requests", nil, &all); err != nil {
+		return nil, err
+	}
+	times := map[string]int{}
+	for _, r := range all {
+		if r.Path == path {
+			times[r.Body.VerificationUUID]++
+		}
+	}
+	return times, nil
+}
+
 // AwaitCallback waits until the VASP's backend was called back about a
 // verification, and gives the callback's body.
 func (v *VASP) AwaitCallback(ctx context.Context, id string) (string, error) {
