@@ -134,10 +134,11 @@ func (c *Central) cut(id identity.VASPID) {
 // Send puts a message before a party's enclave, as central may at any time.
 // The status is HTTP's.
 func (c *Central) Send(to identity.VASPID, message []byte) (status int, reply []byte) {
-	return c.send(context.Background(), to, message)
+	return c.SendWithin(context.Background(), to, message)
 }
 
-func (c *Central) send(ctx context.Context, to identity.VASPID, message []byte) (status int, reply []byte) {
+// SendWithin is Send that hangs up when ctx ends.
+func (c *Central) SendWithin(ctx context.Context, to identity.VASPID, message []byte) (status int, reply []byte) {
 	c.mu.Lock()
 	s := c.enclaves[to]
 	if s == nil {
@@ -190,7 +191,7 @@ func (l *line) Deliver(ctx context.Context, to identity.VASPID, message []byte) 
 			return nil, err
 		}
 	}
-	status, reply := c.send(ctx, to, message)
+	status, reply := c.SendWithin(ctx, to, message)
 	switch {
 	case ctx.Err() != nil:
 		return nil, &relay.TransportError{Op: "deliver", Err: ctx.Err()}
