@@ -28,6 +28,9 @@ func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 	c := &cobra.Command{
 		Use: "run", Short: "Run the enclave until SIGTERM or SIGINT", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			// A file size limit is a full disk, which the history knows how
+			// to survive, and no reason to die.
+			signal.Ignore(syscall.SIGXFSZ)
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			return Run(ctx, catalog, environ, c.ErrOrStderr())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,15 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/storage/storagetest"
 )
 
-var flips = flag.Int("flips", 300, "how many single-bit damages TestFlippedBits tries")
+var flips = flag.Int("flips", short(300, 20_000), "how many single-bit damages TestFlippedBits tries")
+
+// short is the size of a storm in make test, or its long form in make torture.
+func short(standard, torture int) int {
+	if os.Getenv("TORTURE") != "" {
+		return torture
+	}
+	return standard
+}
 
 // openForged opens a file that is not as the store wrote it.
 func openForged(t *testing.T, path string) (*bolt.DB, error) {

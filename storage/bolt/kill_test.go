@@ -20,7 +20,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/storage/storagetest"
 )
 
-var kills = flag.Int("kills", 10, "how often TestKilledAtAnyMoment kills the writer")
+var kills = flag.Int("kills", short(10, 200), "how often TestKilledAtAnyMoment kills the writer")
 
 const (
 	writers     = 16
