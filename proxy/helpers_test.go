@@ -154,6 +154,22 @@ func parse(t testing.TB, id string) uuid.UUID {
 	return parsed
 }
 
+// loseKeys restarts a party without its private keys.
+func loseKeys(t testing.TB, p *proxytest.Party) {
+	t.Helper()
+	held, err := p.History.OwnKeys(t.Context())
+	if err != nil || len(held) == 0 {
+		t.Fatalf("%d keys, %v", len(held), err)
+	}
+	for _, k := range held {
+		if err := p.History.DropOwnKeys(t.Context(), k.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Stop()
+	p.Start()
+}
+
 // audited gives a party's audit entries of one verb.
 func audited(t testing.TB, p *proxytest.Party, verb string) (entries []storage.AuditEntry) {
 	t.Helper()

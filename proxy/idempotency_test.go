@@ -80,6 +80,10 @@ func TestAReplayedRequestGetsTheStoredAnswer(t *testing.T) {
 		_, reply = w.Central.Send(w.B.ID, again)
 		check(reply)
 	}
+	// It is known before it is opened: without the key, too.
+	loseKeys(t, w.B)
+	_, reply = w.Central.Send(w.B.ID, sealed)
+	check(reply)
 	if n := len(w.B.Backend.Asked()); n != 1 {
 		t.Errorf("the backend was asked %d times", n)
 	}
@@ -88,6 +92,15 @@ func TestAReplayedRequestGetsTheStoredAnswer(t *testing.T) {
 	}
 	if page := ask(t, w.B, http.MethodGet, "/v1/verifications", nil); page["count"] != 1.0 {
 		t.Errorf("%v rows", page["count"])
+	}
+}
+
+// An enclave that is stopped while it starts ends like any other.
+func TestStoppedAtOnce(t *testing.T) {
+	w := proxytest.NewWorld(t)
+	for range 20 {
+		w.A.Stop()
+		w.A.Start()
 	}
 }
 

@@ -133,7 +133,11 @@ func New(ctx context.Context, c Config) (*Enclave, error) {
 func (e *Enclave) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if err := e.outbox.start(ctx, e.History.Outbox); err != nil {
+	switch err := e.outbox.start(ctx, e.History.Outbox); {
+	case ctx.Err() != nil: // told to stop before it began
+		e.outbox.wait()
+		return nil
+	case err != nil:
 		return fmt.Errorf("read the outbox: %w", err)
 	}
 	var background sync.WaitGroup
