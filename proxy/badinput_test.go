@@ -59,9 +59,6 @@ func common(good string) []bad {
 		{"unknown key type", []string{"PerVasp", marker}, "INVALID-KEY-TYPE", "`keyType`"},
 		{"empty key type", []string{"PerVasp", ""}, "INVALID-KEY-TYPE", "`keyType`"},
 		{"key type of another case", []string{"PerVasp", "pervasp"}, "INVALID-KEY-TYPE", "`keyType`"},
-		{"PerAddress", []string{"PerVasp", "PerAddress"}, "INVALID-KEY-TYPE", "`PerVasp`"},
-		{"PerEoa", []string{"PerVasp", "PerEoa"}, "INVALID-KEY-TYPE", "`PerVasp`"},
-		{"PerVerification", []string{"PerVasp", "PerVerification"}, "INVALID-KEY-TYPE", "`PerVasp`"},
 		{"number as key type", []string{`"PerVasp"`, "1"}, "INVALID-KEY-TYPE", "a string"},
 
 		{"no payload", []string{`"payload"`, `"x"`}, "MISSING-PAYLOAD", "`payload`"},

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
@@ -21,8 +23,13 @@ type question struct {
 	want    envelope.MessageType // of the answer
 	id      uuid.UUID
 	keyType identity.KeyType
+	scope   [32]byte // of a PerAddress key, see scope
 	payload []byte
 	life    time.Duration
+
+	// replyBundle is the stored reply key's; nil asks for the answer to come
+	// to a key of this call's own, or to our PerVasp key.
+	replyBundle []byte
 }
 
 // errNewKey is the recipient's word that our envelope was sealed to a key it
@@ -47,7 +54,37 @@ func (e *Enclave) ask(ctx context.Context, q question) (answer []byte, err error
 	return answer, err
 }
 
-func (q question) ref() keyring.Ref { return keyring.Ref{VASP: q.to, Type: q.keyType} }
+func (q question) ref() keyring.Ref { return keyring.Ref{VASP: q.to, Type: q.keyType, Scope: q.scope} }
+
+// scope names an address to the counterparty without telling it to central:
+// 32 bytes that only we can make, the same for the same address at the same
+// counterparty (attack K14). Keys of other types have none.
+func (e *Enclave) scope(t identity.KeyType, peer identity.VASPID, symbol, network, address string) (scope [32]byte) {
+	if t != identity.PerAddress {
+		return scope
+	}
+	b := newText().str("vasp", peer.String()).str("symbol", strings.ToUpper(symbol)).
+		str("network", strings.ToUpper(network)).str("address", norm.NFC.String(address)).end()
+	return e.History.MAC("scope", b)
+}
+
+// replyKey is the bundle of the key that the answer is to be sealed to, of
+// the question's own type; forget ends a key that was made for this call.
+func (e *Enclave) replyKey(ctx context.Context, q question) (bundle []byte, forget func(), err error) {
+	forget = func() {}
+	switch {
+	case q.replyBundle != nil:
+		return q.replyBundle, forget, nil
+	case q.keyType == identity.PerVASP:
+		bundle, err = e.Own.PerVASP(ctx)
+		return bundle, forget, err
+	}
+	k, err := e.Own.NewReplyKey(q.keyType, q.to)
+	if err != nil {
+		return nil, forget, err
+	}
+	return k.Bundle, func() { e.Own.Forget(k.ID) }, nil
+}
 
 func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Public) ([]byte, error) {
 	const op = "ask the counterparty"
@@ -58,10 +95,11 @@ func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Publ
 	case err != nil:
 		return nil, fail(op, Unavailable, err)
 	}
-	replyBundle, err := e.Own.PerVASP(ctx)
+	replyBundle, forget, err := e.replyKey(ctx, q)
 	if err != nil {
 		return nil, fail(op, Storage, err)
 	}
+	defer forget()
 	h := addressTo(e.header(q.kind, envelope.ToBeneficiary, q.to, q.id, q.life), key.Bundle)
 	sealed, err := envelope.Seal(e.Signer, key.Public, h, envelope.Body{
 		Sequence: e.sequence.next(q.to, h.Created), ReplyBundle: replyBundle, Payload: q.payload,
@@ -77,7 +115,7 @@ func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Publ
 	if err != nil {
 		return nil, err
 	}
-	private, err := e.Own.Private(authentic.Header.Key)
+	private, err := e.Own.PrivateFor(keyring.UseOf(&authentic.Header))
 	if err != nil {
 		return nil, e.metrics.refuse(op, "key", err)
 	}
@@ -146,6 +184,7 @@ func (e *Enclave) authenticateReply(reply, sealed []byte, q question, pinned *id
 // nothing about a person or a key.
 const (
 	refusalNewKey   = "NEW-KEY-NEEDED"       // drop the cached key, seal again once
+	refusalKeys     = "KEYS-EXHAUSTED"       // too many keys were asked for; try again later
 	refusalBusy     = "BUSY"                 // try again later; nothing was done
 	refusalRejected = "ENVELOPE-REJECTED"    // any cryptographic or header reason
 	refusalKeyType  = "INVALID-KEY-TYPE"     // the asked key type is not served
@@ -163,6 +202,8 @@ func (e *Enclave) readRefusal(a *envelope.Authentic) error {
 		return &Error{Op: op, Kind: Unavailable, Err: errNewKey}
 	case refusalKeyType:
 		return &Error{Op: op, Kind: Invalid, Code: "INVALID-KEY-TYPE", Message: "`keyType` is invalid value."}
+	case refusalKeys:
+		return &Error{Op: op, Kind: Unavailable, Message: "The counterparty gives out no more keys of this type for a while; try again."}
 	case refusalBusy:
 		return &Error{Op: op, Kind: Unavailable, Message: "The counterparty is busy; try again."}
 	default:

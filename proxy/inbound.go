@@ -67,7 +67,7 @@ func (e *Enclave) answer(ctx context.Context, asked *envelope.Envelope) (reply [
 	if err != nil {
 		return nil, err
 	}
-	if h.KeyType != identity.PerVASP {
+	if !h.KeyType.Valid() {
 		return nil, &Error{Op: op, Kind: Invalid, Code: refusalKeyType}
 	}
 	switch h.Type {
@@ -126,7 +126,7 @@ func (e *Enclave) refusal(asked *envelope.Envelope, why error) ([]byte, error) {
 	case errors.Is(why, keyring.ErrUnknownKey):
 		code = refusalNewKey
 	case !errors.As(why, &problem):
-	case problem.Code == refusalKeyType || problem.Code == refusalMessage:
+	case problem.Code == refusalKeyType || problem.Code == refusalMessage || problem.Code == refusalKeys:
 		code = problem.Code
 	case problem.Kind == Unavailable, problem.Kind == Timeout, problem.Kind == Storage, problem.Kind == Internal:
 		code = refusalBusy
@@ -168,7 +168,7 @@ func (e *Enclave) reply(ctx context.Context, a *envelope.Authentic, t envelope.M
 // key we no longer have is the sender's to replace, not an offence.
 func (e *Enclave) openSealed(a *envelope.Authentic) (*envelope.Body, error) {
 	const op = "open the envelope"
-	private, err := e.Own.Private(a.Header.Key)
+	private, err := e.Own.PrivateFor(keyring.UseOf(&a.Header))
 	if err != nil {
 		e.metrics.refused.WithLabelValues("key").Inc()
 		return nil, &Error{Op: op, Kind: Refused, Err: err}
@@ -180,14 +180,15 @@ func (e *Enclave) openSealed(a *envelope.Authentic) (*envelope.Body, error) {
 	return body, nil
 }
 
-// answerKey gives our current key, signed. The nonce is echoed by the
-// envelope's own binding: the answer names the hash of the question.
+// answerKey gives a key of the asked type, signed. One type is never given in
+// place of another (attacks K5, K9).
 func (e *Enclave) answerKey(ctx context.Context, a *envelope.Authentic) ([]byte, error) {
 	const op = "answer a key request"
-	if _, err := a.Clear(); err != nil {
+	body, err := a.Clear()
+	if err != nil {
 		return nil, e.metrics.refuse(op, "open", err)
 	}
-	bundle, err := e.Own.PerVASP(ctx)
+	bundle, err := e.ownKey(ctx, &a.Header, body.Payload)
 	if err != nil {
 		return nil, fail(op, Storage, err)
 	}
@@ -199,6 +200,40 @@ func (e *Enclave) answerKey(ctx context.Context, a *envelope.Authentic) ([]byte,
 	return reply, nil
 }
 
+// ownKey finds or makes the key that a counterparty asks for, within the
+// counterparty's budget. The nonce comes back in a key made for it alone.
+func (e *Enclave) ownKey(ctx context.Context, asked *envelope.Header, nonce []byte) ([]byte, error) {
+	const op = "find our key"
+	if len(nonce) != 32 {
+		return nil, e.metrics.refuse(op, "nonce", errors.New("the nonce is not 32 bytes"))
+	}
+	if !e.budget.Allow(asked.Sender, asked.KeyType) {
+		return nil, e.exhausted(asked)
+	}
+	switch asked.KeyType {
+	case identity.PerAddress:
+		if asked.Scope == [32]byte{} {
+			return nil, e.metrics.refuse(op, "scope", errors.New("a key for an address needs its scope"))
+		}
+		return e.Own.PerAddress(ctx, asked.Sender, asked.Scope, [32]byte(nonce))
+	case identity.PerVerification:
+		bundle, err := e.Own.PerVerification(asked.Sender, [32]byte(nonce))
+		if errors.Is(err, keyring.ErrExhausted) {
+			return nil, e.exhausted(asked)
+		}
+		return bundle, err
+	default:
+		return e.Own.PerVASP(ctx)
+	}
+}
+
+// exhausted refuses a key and raises the alarm: somebody drains them (K9).
+func (e *Enclave) exhausted(asked *envelope.Header) error {
+	e.metrics.drained.WithLabelValues(asked.KeyType.String()).Inc()
+	e.Logger.Warn("a counterparty asks for more keys than its budget allows", "vasp", asked.Sender, "key_type", asked.KeyType.String())
+	return &Error{Op: "find our key", Kind: Unavailable, Code: refusalKeys, Err: keyring.ErrExhausted}
+}
+
 // answerAccount asks our backend whether an account is its customer's.
 func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer an account check"
@@ -206,6 +241,7 @@ func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinn
 	if err != nil {
 		return nil, err
 	}
+	e.consume(&a.Header) // before the answer: a replay must not ask our backend again
 	id, from := uuid.UUID(a.Header.Verification), a.Header.Sender
 	answered := e.askAccount(ctx, from, body.Payload)
 	if answered == nil {
@@ -318,7 +354,15 @@ func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic,
 	if err != nil {
 		return nil, err
 	}
+	e.consume(&a.Header) // after the receipt is durable: repeats are known by it now
 	return e.reply(ctx, a, envelope.VerificationAnswer, body.ReplyBundle, answered, pinned)
+}
+
+// consume ends a key that was made for one verification.
+func (e *Enclave) consume(h *envelope.Header) {
+	if h.KeyType == identity.PerVerification {
+		e.Own.Consume(h.Key)
+	}
 }
 
 // withdrawn stands in a receipt for a payload that must not come any more.
@@ -555,6 +599,7 @@ func (e *Enclave) answerError(ctx context.Context, a *envelope.Authentic, pinned
 	if err := e.recordError(ctx, key, a.Hash(), p); err != nil {
 		return nil, err
 	}
+	e.consume(&a.Header)
 	return e.reply(ctx, a, envelope.ErrorReportAnswer, body.ReplyBundle, []byte(`{"result":true}`), pinned)
 }
 

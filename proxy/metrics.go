@@ -23,6 +23,7 @@ type metrics struct {
 	directory prometheus.Gauge         // when the kept directory was fetched
 	lease     prometheus.Gauge         // 1 while registered with central
 	peerKeys  *prometheus.CounterVec   // by event
+	drained   *prometheus.CounterVec   // by key type
 	conflicts prometheus.Counter
 	late      prometheus.Counter
 }
@@ -47,6 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		attempts:  counter("enclave_outbox_attempts_total", "Deliveries tried.", "destination", "outcome"),
 		pins:      counter("enclave_peer_pin_events_total", "Identities believed, followed or put on hold.", "event"),
 		peerKeys:  counter("enclave_peer_key_lookups_total", "Lookups of counterparties' keys, by what happened.", "event"),
+		drained:   counter("enclave_keys_exhausted_total", "Key requests of counterparties over their budget, by key type.", "key_type"),
 		conflicts: counterOne(reg, "enclave_verification_conflicts_total", "Verification ids that came again with another content."),
 		late:      counterOne(reg, "enclave_late_answers_total", "Answers that came after the final state."),
 		directory: gauge("enclave_directory_fetched_timestamp_seconds", "When the kept directory was last fetched from central."),

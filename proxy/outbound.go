@@ -9,6 +9,7 @@ import (
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 	"github.com/vasp-enclave/vasp-enclave/proxy/ivms101"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
@@ -34,6 +35,10 @@ func (e *Enclave) Accept(ctx context.Context, r *verificationRequest) (*storage.
 	if err := e.mayVerify(ctx, r.beneficiary); err != nil {
 		return nil, err
 	}
+	reply, err := e.storedReplyKey(r.keyType, r.beneficiary)
+	if err != nil {
+		return nil, fail(op, Internal, err)
+	}
 	now := e.Now()
 	row := &storage.Verification{
 		UUID: uuid.New(), Originating: e.Self, Beneficiary: r.beneficiary, Sent: true, Result: storage.Wait,
@@ -50,14 +55,18 @@ func (e *Enclave) Accept(ctx context.Context, r *verificationRequest) (*storage.
 	}
 	entry := &storage.OutboxEntry{
 		Kind: storage.ToPeerVerification, Originating: e.Self, UUID: row.UUID, Counterparty: row.Beneficiary,
-		Body: e.requestText(r), Created: now, Deadline: row.Deadline,
+		Body: request{reply.Bundle, e.requestText(r)}.encode(), Created: now, Deadline: row.Deadline,
 	}
-	err := e.History.Apply(ctx, &storage.Change{
+	change := &storage.Change{
 		Verification: row,
 		Outbox:       []*storage.OutboxEntry{entry},
 		Audit:        []storage.AuditEntry{audit.Verification(now, audit.Backend, audit.Accept, row.UUID, r.beneficiary, audit.OK, "")},
-	})
-	if err != nil {
+	}
+	if reply.Bundle != nil {
+		change.PutOwnKeys = []keyring.OwnKey{reply}
+	}
+	if err := e.History.Apply(ctx, change); err != nil {
+		e.Own.Forget(reply.ID)
 		return nil, fail(op, Storage, err)
 	}
 	e.outbox.add(entry)
@@ -123,6 +132,7 @@ func (e *Enclave) CheckAccount(ctx context.Context, r *accountRequest) (*account
 func (e *Enclave) askAboutAccount(ctx context.Context, id uuid.UUID, r *accountRequest, payload []byte) (*accountAnswer, error) {
 	payload, err := e.ask(ctx, question{
 		to: r.beneficiary, kind: envelope.AccountRequest, want: envelope.AccountAnswer, id: id, keyType: r.keyType,
+		scope:   e.scope(r.keyType, r.beneficiary, r.symbol, r.network, r.payload.Beneficiary.Account()),
 		payload: payload, life: syncTimeout,
 	})
 	var answer *accountAnswer
@@ -170,11 +180,16 @@ func (e *Enclave) deliverVerification(ctx context.Context, row *storage.Verifica
 	case left <= 0:
 		return e.giveUp(ctx, row, entry)
 	}
+	asked, err := decodeRequest(entry.Body)
+	if err != nil {
+		return fail("read outbox entry", Internal, err)
+	}
 	asking, cancel := context.WithTimeout(ctx, asyncTimeout)
 	defer cancel()
 	payload, err := e.ask(asking, question{
 		to: row.Beneficiary, kind: envelope.VerificationRequest, want: envelope.VerificationAnswer, id: row.UUID,
-		keyType: row.KeyType, payload: entry.Body, life: min(requestLife, left),
+		keyType: row.KeyType, scope: e.scope(row.KeyType, row.Beneficiary, row.Asset.Symbol, row.Asset.Network, row.BeneficiaryAccount),
+		payload: asked.payload, replyBundle: asked.replyBundle, life: min(requestLife, left),
 	})
 	if err != nil {
 		return err
@@ -240,7 +255,7 @@ func (e *Enclave) finish(ctx context.Context, row *storage.Verification, entry *
 		row.Result, row.Reason = storage.Error, "BENEFICIARY-ACCOUNT-NOT-MATCHED"
 		row.Message = "Beneficiary account is not matched with requested account."
 	}
-	return e.conclude(ctx, row, &storage.Change{DropOutbox: []uint64{entry.Seq}}, audit.Peer)
+	return e.conclude(ctx, row, &storage.Change{DropOutbox: []uint64{entry.Seq}, DropOwnKeys: replyKeysOf(entry)}, audit.Peer)
 }
 
 // sameAccount compares the account that was asked for with what came back; an
@@ -261,7 +276,7 @@ func (e *Enclave) giveUp(ctx context.Context, row *storage.Verification, entry *
 		Deadline: e.Now().Add(24 * time.Hour),
 	}
 	return e.conclude(ctx, row, &storage.Change{
-		DropOutbox: []uint64{entry.Seq}, Outbox: []*storage.OutboxEntry{report}, Audit: also,
+		DropOutbox: []uint64{entry.Seq}, DropOwnKeys: replyKeysOf(entry), Outbox: []*storage.OutboxEntry{report}, Audit: also,
 	}, audit.System)
 }
 
@@ -279,6 +294,7 @@ func (e *Enclave) conclude(ctx context.Context, row *storage.Verification, chang
 	if err := e.History.Apply(ctx, change); err != nil {
 		return fail("store the final state", Storage, err)
 	}
+	e.Own.Forget(change.DropOwnKeys...)
 	e.metrics.results.WithLabelValues("sent", row.Result.String()).Inc()
 	e.outbox.add(change.Outbox...)
 	return nil
@@ -294,7 +310,8 @@ func (e *Enclave) deliverError(ctx context.Context, row *storage.Verification, e
 	defer cancel()
 	_, err := e.ask(asking, question{
 		to: row.Beneficiary, kind: envelope.ErrorReport, want: envelope.ErrorReportAnswer, id: row.UUID,
-		keyType: row.KeyType, payload: entry.Body, life: requestLife,
+		keyType: row.KeyType, scope: e.scope(row.KeyType, row.Beneficiary, row.Asset.Symbol, row.Asset.Network, row.BeneficiaryAccount),
+		payload: entry.Body, life: requestLife,
 	})
 	if err != nil {
 		return err

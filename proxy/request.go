@@ -109,11 +109,8 @@ func readTarget(keyType, vaspID *string) (identity.KeyType, identity.VASPID, err
 	if keyType != nil {
 		var err error
 		if kind, err = identity.ParseKeyType(*keyType); err != nil {
-			return 0, 0, invalid("INVALID-KEY-TYPE", "`keyType` is invalid value: use `PerVasp`.")
+			return 0, 0, invalid("INVALID-KEY-TYPE", "`keyType` is invalid value: use `PerVasp`, `PerAddress` or `PerVerification`.")
 		}
-	}
-	if kind != identity.PerVASP {
-		return 0, 0, invalid("INVALID-KEY-TYPE", "`keyType` is invalid value: this enclave serves `PerVasp` keys.")
 	}
 	if vaspID == nil || *vaspID == "" {
 		return 0, 0, invalid("MISSING-VASP", "`beneficiaryVaspId` is required.")

@@ -266,6 +266,9 @@ type History interface {
 	Directory(ctx context.Context) ([]byte, error)
 	// PlaintextMAC is a keyed MAC of a payload, for comparing repeats.
 	PlaintextMAC(payload []byte) [32]byte
+	// MAC is a keyed MAC of a value for one purpose, for names that nobody
+	// without our key can make or guess.
+	MAC(purpose string, value []byte) [32]byte
 
 	keyring.OwnKeys
 }

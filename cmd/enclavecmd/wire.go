@@ -106,7 +106,7 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 	skew := s.ClockSkew.Duration()
 	own, err := keyring.OpenOwn(ctx, keyring.OwnConfig{
 		Signer: signer, Store: db, AEAD: kek, Suite: p.suites[0], Suites: p.suites, Now: time.Now,
-		MaxEnvelopeLife: proxy.MaxEnvelopeLife, Skew: skew,
+		MaxEnvelopeLife: proxy.MaxEnvelopeLife, Skew: skew, ReplyLife: s.Timeout.Duration() + time.Hour,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load our keys: %w", err)

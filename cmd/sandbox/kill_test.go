@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"bytes"
 	"fmt"
 	"sync"
 	"testing"
@@ -17,25 +18,31 @@ func TestEveryAcknowledgedVerificationSurvivesTheDeathOfAnyProgram(t *testing.T)
 	if torture() {
 		rounds = 20
 	}
-	for _, victim := range []struct {
-		name string
-		pick func(*sandbox.Alliance) *sandbox.Program
+	originator := func(a *sandbox.Alliance) *sandbox.Program { return a.VASPs[0].Enclave }
+	beneficiary := func(a *sandbox.Alliance) *sandbox.Program { return a.VASPs[1].Enclave }
+	for _, c := range []struct {
+		victim, keyType string
+		pick            func(*sandbox.Alliance) *sandbox.Program
 	}{
-		{"central", func(a *sandbox.Alliance) *sandbox.Program { return a.Central }},
-		{"enclave of the originator", func(a *sandbox.Alliance) *sandbox.Program { return a.VASPs[0].Enclave }},
-		{"enclave of the beneficiary", func(a *sandbox.Alliance) *sandbox.Program { return a.VASPs[1].Enclave }},
-		{"backend of the beneficiary", func(a *sandbox.Alliance) *sandbox.Program { return a.VASPs[1].Robot }},
-		{"backend of the originator", func(a *sandbox.Alliance) *sandbox.Program { return a.VASPs[0].Robot }},
+		{"central", "PerVasp", func(a *sandbox.Alliance) *sandbox.Program { return a.Central }},
+		{"backend of the beneficiary", "PerVasp", func(a *sandbox.Alliance) *sandbox.Program { return a.VASPs[1].Robot }},
+		{"backend of the originator", "PerVasp", func(a *sandbox.Alliance) *sandbox.Program { return a.VASPs[0].Robot }},
+		{"enclave of the originator", "PerVasp", originator},
+		{"enclave of the originator", "PerAddress", originator},
+		{"enclave of the originator", "PerVerification", originator},
+		{"enclave of the beneficiary", "PerVasp", beneficiary},
+		{"enclave of the beneficiary", "PerAddress", beneficiary},
+		{"enclave of the beneficiary", "PerVerification", beneficiary},
 	} {
 		for round := range rounds {
-			t.Run(fmt.Sprintf("%s/%d", victim.name, round), func(t *testing.T) { surviveDeath(t, victim.pick) })
+			t.Run(fmt.Sprintf("%s/%s/%d", c.victim, c.keyType, round), func(t *testing.T) { surviveDeath(t, c.keyType, c.pick) })
 		}
 	}
 }
 
 const running = 200 // verifications
 
-func surviveDeath(t *testing.T, pick func(*sandbox.Alliance) *sandbox.Program) {
+func surviveDeath(t *testing.T, keyType string, pick func(*sandbox.Alliance) *sandbox.Program) {
 	// The beneficiary's backend takes its time, so that many are under way.
 	a := prepare(t, sandbox.Options{Robot: []string{"ROBOT_DELAY_MS=100"}})
 	sender, victim := a.VASPs[0], pick(a)
@@ -47,7 +54,7 @@ func surviveDeath(t *testing.T, pick func(*sandbox.Alliance) *sandbox.Program) {
 	if err := a.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	acknowledged := send(t, a, func(done int) {
+	acknowledged := send(t, a, keyType, func(done int) {
 		if done == running/2 {
 			if err := victim.Kill(); err != nil {
 				t.Error(err)
@@ -122,9 +129,9 @@ func surviveDeath(t *testing.T, pick func(*sandbox.Alliance) *sandbox.Program) {
 // send posts verifications from many hands and gives the ids that were
 // acknowledged. After each, it calls progress with their number so far, one
 // at a time.
-func send(t *testing.T, a *sandbox.Alliance, progress func(done int)) []string {
+func send(t *testing.T, a *sandbox.Alliance, keyType string, progress func(done int)) []string {
 	t.Helper()
-	body := sandbox.Request(a.VASPs[1].ID)
+	body := bytes.Replace(sandbox.Request(a.VASPs[1].ID), []byte("PerVasp"), []byte(keyType), 1)
 	var mu, turn sync.Mutex
 	var acknowledged []string
 	var hands sync.WaitGroup

@@ -180,6 +180,9 @@ func (db *DB) shut() error {
 // Keys are the data keysets of this file, for wrapping our own private keys.
 func (db *DB) Keys() *atrest.Keys { return db.keys }
 
+// MAC implements storage.History.
+func (db *DB) MAC(purpose string, value []byte) [32]byte { return db.keys.MAC("name/"+purpose, value) }
+
 // PlaintextMAC is a keyed MAC of a payload, for comparing repeats.
 func (db *DB) PlaintextMAC(payload []byte) [32]byte { return db.keys.MAC("payload", payload) }
 
