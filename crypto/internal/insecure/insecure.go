@@ -14,6 +14,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/aead/xaesgcm"
 	"github.com/tink-crypto/tink-go/v2/hybrid/hpke"
 	"github.com/tink-crypto/tink-go/v2/key"
+	"github.com/tink-crypto/tink-go/v2/prf/hmacprf"
 	"github.com/tink-crypto/tink-go/v2/signature/ed25519"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
@@ -91,6 +92,16 @@ func ValueKey(tb testing.TB, seed []byte) *xaesgcm.Key {
 	parameters, err := xaesgcm.NewParameters(xaesgcm.VariantNoPrefix, 12)
 	must(tb, err)
 	k, err := xaesgcm.NewKey(rawkey.Secret(seed), 0, parameters)
+	must(tb, err)
+	return k
+}
+
+// PRFKey is the HMAC-SHA256 PRF key whose bytes are given.
+func PRFKey(tb testing.TB, seed []byte) key.Key {
+	tb.Helper()
+	parameters, err := hmacprf.NewParameters(32, hmacprf.SHA256)
+	must(tb, err)
+	k, err := hmacprf.NewKey(rawkey.Secret(seed), parameters)
 	must(tb, err)
 	return k
 }
