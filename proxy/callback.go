@@ -17,7 +17,7 @@ func (e *Enclave) deliverCallback(ctx context.Context, row *storage.Verification
 		body = resultCallback(row)
 	}
 	if err := e.Backend.Callback(ctx, body); err != nil {
-		return fail("call back", callbackKind(err), err)
+		return callbackFailed(err)
 	}
 	if err := e.drop(ctx, entry); err != nil {
 		return err
@@ -28,14 +28,15 @@ func (e *Enclave) deliverCallback(ctx context.Context, row *storage.Verification
 	return nil
 }
 
-// callbackKind tells a backend that is away, which no callback would reach,
+// callbackFailed tells a backend that is away, which no callback would reach,
 // from one that does not take this callback, and may take the next.
-func callbackKind(err error) Kind {
+func callbackFailed(err error) error {
+	const op = "call our backend back"
 	var v *vasp.Error
 	if errors.As(err, &v) && v.Problem != vasp.Unreachable && v.Problem != vasp.Timeout {
-		return Misanswered
+		return &Error{Op: op, Kind: Misanswered, Err: err}
 	}
-	return Unavailable
+	return &Error{Op: op, Kind: Unavailable, Code: "BACKEND-UNAVAILABLE", Err: err}
 }
 
 // resultCallback is VERIFICATION_RESULT. A verified one carries what the

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
@@ -17,12 +19,14 @@ import (
 // directory is the last list of VASPs that central gave. It is kept on disk,
 // so that central's absence does not stop the enclave from accepting work.
 type directory struct {
-	mu      sync.RWMutex
-	members map[identity.VASPID]relay.Member
-	list    []relay.Member
-	fetched time.Time
-	asked   time.Time
-	stored  []relay.Member // the list on disk
+	mu       sync.RWMutex
+	up       atomic.Bool // as central last said of us
+	misnamed atomic.Bool // said so already
+	members  map[identity.VASPID]relay.Member
+	list     []relay.Member
+	fetched  time.Time
+	asked    time.Time
+	stored   []relay.Member // the list on disk
 }
 
 // How old the kept directory may be: freshness for a reader who wants the
@@ -157,6 +161,7 @@ func (e *Enclave) compareAll(ctx context.Context, members []relay.Member) error 
 // of registration changed: it is fetched often and rarely changes. Only one
 // refresh runs at a time.
 func (e *Enclave) keepDirectory(ctx context.Context, fresh *relay.Directory) error {
+	e.lookAtOurselves(fresh)
 	now := e.Now()
 	e.books.replace(fresh.VASPs, now)
 	e.metrics.directory.Set(float64(now.UnixMilli()) / 1000)
@@ -172,6 +177,31 @@ func (e *Enclave) keepDirectory(ctx context.Context, fresh *relay.Directory) err
 	}
 	e.books.stored = fresh.VASPs
 	return nil
+}
+
+// lookAtOurselves reads what central tells the others of us: whether it can
+// reach us, and who we are to them. Another identity than ours means that
+// somebody stands between us and our counterparties (attack K12).
+func (e *Enclave) lookAtOurselves(fresh *relay.Directory) {
+	i := slices.IndexFunc(fresh.VASPs, func(m relay.Member) bool { return m.VASPID == e.Self })
+	if i < 0 {
+		return
+	}
+	us := fresh.VASPs[i]
+	up := us.Health == relay.Up
+	if was := e.books.up.Swap(up); was && !up {
+		e.Logger.Warn("central cannot reach this enclave: does its certificate fit the endpoint, and does VEGA_CENTRAL_ALLOWLIST have central's address?", "endpoint", e.PublicEndpoint)
+	}
+	e.metrics.reached.Set(map[bool]float64{true: 1}[up])
+	ours := base64.StdEncoding.EncodeToString(e.Chain)
+	if us.Identity == "" || us.Identity == ours {
+		e.metrics.misnamed.Set(0)
+		return
+	}
+	e.metrics.misnamed.Set(1)
+	if e.books.misnamed.CompareAndSwap(false, true) {
+		e.Logger.Error("central shows others another identity for this VASP than ours: tell your counterparties, and compare safety numbers")
+	}
 }
 
 func sameMembers(a, b []relay.Member) bool {

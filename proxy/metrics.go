@@ -22,6 +22,8 @@ type metrics struct {
 	pins      *prometheus.CounterVec   // pin events by event
 	directory prometheus.Gauge         // when the kept directory was fetched
 	lease     prometheus.Gauge         // 1 while registered with central
+	reached   prometheus.Gauge         // 1 while central says that it reaches us
+	misnamed  prometheus.Gauge         // 1 while central shows another identity for us
 	peerKeys  *prometheus.CounterVec   // by event
 	drained   *prometheus.CounterVec   // by key type
 	conflicts prometheus.Counter
@@ -52,6 +54,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		conflicts: counterOne(reg, "enclave_verification_conflicts_total", "Verification ids that came again with another content."),
 		late:      counterOne(reg, "enclave_late_answers_total", "Answers that came after the final state."),
 		directory: gauge("enclave_directory_fetched_timestamp_seconds", "When the kept directory was last fetched from central."),
+		reached:   gauge("enclave_central_reaches_us", "1 while central's directory says that this enclave is up."),
+		misnamed:  gauge("enclave_identity_misrepresented", "1 while central shows others another identity for this VASP than ours."),
 		lease:     gauge("enclave_central_registered", "1 while central holds a lease for this enclave."),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "enclave_exchange_duration_seconds",
 			Help: "Time of one exchange with a counterparty.", Buckets: secondsBuckets}, []string{"direction", "message"}),

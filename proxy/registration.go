@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
@@ -16,20 +18,24 @@ import (
 // is waited out; only what an operator must mend ends it.
 func (e *Enclave) keepRegistered(ctx context.Context) error {
 	defer e.metrics.lease.Set(0)
-	failures := 0
+	registered, failures := false, 0
 	for {
 		var pause time.Duration
 		lease, err := e.register(ctx)
 		switch {
 		case err == nil:
-			failures, pause = 0, lease.Heartbeat()
+			if !registered {
+				e.Logger.Info("registered with central", "endpoint", e.PublicEndpoint)
+			}
+			registered, failures, pause = true, 0, lease.Heartbeat()
 		case mustMend(err) != nil:
 			return mustMend(err)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		default:
 			e.metrics.lease.Set(0)
-			e.Logger.Warn("central did not register this enclave; trying again", "err", err)
+			registered = false
+			e.Logger.Warn("central did not register this enclave; trying again", "err", err, "advice", advice(err))
 			failures++
 			pause = min(retryPause<<min(failures, 8), 10*time.Second)
 		}
@@ -72,6 +78,22 @@ func (e *Enclave) register(ctx context.Context) (*relay.Lease, error) {
 		e.Logger.Warn("central gave no directory; the kept one serves", "err", err)
 	}
 	return lease, nil
+}
+
+// advice says what most likely stands behind a failed registration.
+func advice(err error) string {
+	var refused *relay.Error
+	switch {
+	case errors.As(err, &refused) && refused.Code == relay.CodeUnauthenticated:
+		return "look at VEGA_ALLIANCE_ACCESS_KEY, VEGA_ALLIANCE_SECRET_KEY, the path of VEGA_API_ENDPOINT and the clock"
+	case errors.As(err, &refused) && refused.Code == relay.CodeForbidden:
+		return "central's operator must allow the address that this enclave calls from; see VEGA_SOURCE_ADDRESS"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return "central hung up at once: is the address that this enclave calls from on its list? See VEGA_SOURCE_ADDRESS"
+	case errors.As(err, &refused):
+		return "central's log says more"
+	}
+	return "is central there, and does VEGA_API_ROOTS_FILE vouch for its certificate?"
 }
 
 // mendError is what only an operator can mend.

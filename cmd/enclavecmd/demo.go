@@ -22,7 +22,7 @@ func demoCommand(_ []string) *cobra.Command {
 	c := &cobra.Command{
 		Use: "demo", Short: "Run a whole alliance on this machine and show one verification, step by step", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer stop()
 			err := demo(ctx, c.OutOrStdout(), dir, keep)
 			if errors.Is(err, context.Canceled) {
@@ -237,8 +237,9 @@ Everything keeps running until Ctrl-C. Play on, as %s's backend:
   curl -s '%[2]s/v1/verifications?rpp=5'
   curl -s %[6]s/metrics | grep ^enclave_
   curl -s %[7]s/requests        # what %[8]s's backend was asked
+  curl -s %[10]s/callbacks       # what %[1]s's backend was told
 
-Files, logs and settings: %[9]s`,
+Files and logs, until the end: %[9]s`,
 		s.sender.Name, s.sender.API, s.receiver.ID, sandbox.Account, sandbox.Request(s.receiver.ID),
-		s.sender.Metrics, s.receiver.RobotURL, s.receiver.Name, s.alliance.Dir)
+		s.sender.Metrics, s.receiver.RobotURL, s.receiver.Name, s.alliance.Dir, s.sender.RobotURL)
 }

@@ -50,7 +50,7 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	note(named("VEGA_CENTRAL_ALLOWLIST", err))
 	files, err := edge.FileCertificates(s.TLSCertFile, s.TLSKeyFile)
 	if err == nil {
-		err = files.ValidAt(time.Now())
+		err = errors.Join(files.ValidAt(time.Now()), files.Covers(s.PublicEndpoint.URL().Hostname()))
 		p.certificates = files
 	}
 	note(named("VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE", err))

@@ -63,6 +63,7 @@ func Run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.W
 		return err
 	}
 	defer db.Close()
+	go guardFile(ctx, s.DatabaseFile, stop)
 	n, err := wire(ctx, &s, p, db, registry, logger)
 	if err != nil {
 		return err

@@ -75,7 +75,7 @@ func TestTheDemoKeepsRunningUntilCtrlC(t *testing.T) {
 		if strings.HasPrefix(line, "curl ") {
 			curls = append(curls, line)
 		}
-		if strings.HasPrefix(line, "Files, logs") {
+		if strings.HasPrefix(line, "Files and logs") {
 			break
 		}
 	}

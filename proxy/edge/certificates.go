@@ -72,6 +72,9 @@ func (f *Files) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { re
 // Challenge is false: nobody validates a certificate from a file.
 func (f *Files) Challenge() bool { return false }
 
+// Covers says whether the certificate is one for a host name or address.
+func (f *Files) Covers(host string) error { return f.pair.Leaf.VerifyHostname(host) }
+
 // NotAfter is when the certificate ends.
 func (f *Files) NotAfter() time.Time { return f.pair.Leaf.NotAfter }
 
