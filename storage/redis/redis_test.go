@@ -1,0 +1,395 @@
+package redis_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
+	"github.com/vasp-enclave/vasp-enclave/storage/memory"
+	"github.com/vasp-enclave/vasp-enclave/storage/redis"
+	"github.com/vasp-enclave/vasp-enclave/storage/storagetest"
+)
+
+// clock is moved by tests.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// coolMost is the longest that Redis is left alone.
+const coolMost = 30 * time.Second
+
+// patient is a budget that a busy machine keeps.
+const patient = 20 * time.Second
+
+func mac(purpose string, value []byte) (sum [32]byte) {
+	h := hmac.New(sha256.New, []byte("key of "+purpose))
+	h.Write(value)
+	return [32]byte(h.Sum(nil))
+}
+
+// log is what the program under test wrote.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// opened is a cache with what can be seen of it.
+type opened struct {
+	*redis.Cache
+	*clock
+	log     *log
+	metrics *prometheus.Registry
+}
+
+// open opens a cache; change, if any, edits what it is opened with.
+func open(t testing.TB, url string, change ...func(*redis.Config)) *opened {
+	t.Helper()
+	o := &opened{clock: newClock(), log: new(log), metrics: prometheus.NewRegistry()}
+	config := redis.Config{
+		URL: url, MAC: mac, Budget: patient, Now: o.Now, Metrics: o.metrics,
+		Logger: slog.New(slog.NewTextHandler(io.MultiWriter(o.log, t.Output()), nil)),
+	}
+	for _, edit := range change {
+		edit(&config)
+	}
+	c, err := redis.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	o.Cache = c
+	return o
+}
+
+// counted reads a counter.
+func (o *opened) counted(t testing.TB, tier, result string) int {
+	t.Helper()
+	families, err := o.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if l := m.GetLabel(); len(l) == 2 && l[0].GetValue() == result && l[1].GetValue() == tier {
+				return int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	t.Fatalf("no counter for %s, %s", tier, result)
+	return 0
+}
+
+// calls says how often Redis was called.
+func (o *opened) calls(t testing.TB) int {
+	t.Helper()
+	families, err := o.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "enclave_peer_key_cache_seconds" {
+			return int(f.GetMetric()[0].GetHistogram().GetSampleCount())
+		}
+	}
+	t.Fatal("no histogram")
+	return 0
+}
+
+var ctx = context.Background()
+
+func address(n int) keyring.Ref {
+	return keyring.Ref{VASP: 7, Type: identity.PerAddress, Scope: [32]byte{byte(n >> 16), byte(n >> 8), byte(n)}}
+}
+
+func put(t testing.TB, c keyring.PeerCache, ref keyring.Ref, bundle string) {
+	t.Helper()
+	if err := c.PutPeerKey(ctx, ref, []byte(bundle), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantBundle(t testing.TB, c keyring.PeerCache, ref keyring.Ref, want string) {
+	t.Helper()
+	if got, err := c.PeerKey(ctx, ref); err != nil || string(got) != want {
+		t.Errorf("PeerKey = %q, %v, want %q", got, err, want)
+	}
+}
+
+func wantMiss(t testing.TB, c keyring.PeerCache, ref keyring.Ref) {
+	t.Helper()
+	if got, err := c.PeerKey(ctx, ref); !errors.Is(err, keyring.ErrNotFound) {
+		t.Errorf("PeerKey = %q, %v, want ErrNotFound", got, err)
+	}
+}
+
+// suite is every peer cache's, on real servers whose entries are made older
+// as time goes by.
+func suite(t *testing.T, url string, nodes []*instance, change ...func(*redis.Config)) {
+	t.Helper()
+	for name, fronted := range map[string]bool{"alone": false, "behind memory": true} {
+		t.Run(name, func(t *testing.T) {
+			storagetest.PeerCache(t, func(t *testing.T) (keyring.PeerCache, func(time.Duration)) {
+				o := open(t, url, append(change, func(c *redis.Config) {
+					if fronted {
+						front := memory.New(1000, c.Now)
+						t.Cleanup(func() { _ = front.Close() })
+						c.Front = front
+					}
+				})...)
+				for _, i := range nodes {
+					i.tell(t, "flushall")
+				}
+				t.Cleanup(func() {
+					if failures := o.counted(t, "redis", "error"); failures > 0 {
+						t.Errorf("%d calls failed:\n%s", failures, o.log)
+					}
+				})
+				return o, func(d time.Duration) {
+					o.advance(d)
+					for _, i := range nodes {
+						i.age(t, d)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestCacheIsAPeerCache(t *testing.T) {
+	i := start(t)
+	suite(t, i.url(), []*instance{i})
+}
+
+// What one run put the next one finds, and what was read from Redis is not
+// kept in front, where nobody could tell how long it has to live.
+func TestTiers(t *testing.T) {
+	i := start(t)
+	front := memory.New(100, nil)
+	defer front.Close()
+	first := open(t, i.url(), func(c *redis.Config) { c.Front = front })
+	put(t, first, address(1), "bundle")
+	wantBundle(t, first, address(1), "bundle")
+	if first.counted(t, "memory", "hit") != 1 || first.calls(t) != 1 {
+		t.Errorf("what was just put was asked from Redis")
+	}
+	other := memory.New(100, nil)
+	defer other.Close()
+	second := open(t, i.url(), func(c *redis.Config) { c.Front = other })
+	for n := 1; n <= 2; n++ {
+		wantBundle(t, second, address(1), "bundle")
+		if second.counted(t, "memory", "miss") != n || second.counted(t, "redis", "hit") != n {
+			t.Errorf("read %d did not come from Redis", n)
+		}
+	}
+	wantMiss(t, second, address(2))
+	if second.counted(t, "redis", "miss") != 1 {
+		t.Error("a miss was not counted")
+	}
+	if err := second.DropPeerKey(ctx, address(1)); err != nil {
+		t.Fatal(err)
+	}
+	wantMiss(t, second, address(1))
+	if n := i.tell(t, "dbsize"); n != int64(0) {
+		t.Errorf("%v entries are left in Redis", n)
+	}
+}
+
+// Attacks K6, K14: who reads Redis learns neither VASP nor scope, and who has
+// another key has other entries.
+func TestNamesTellNothing(t *testing.T) {
+	i := start(t)
+	put(t, open(t, i.url()), address(1), "bundle")
+	names, err := i.admin.Keys(ctx, "*").Result()
+	if err != nil || len(names) != 1 {
+		t.Fatalf("names %v, %v", names, err)
+	}
+	rest, ours := strings.CutPrefix(names[0], redis.Prefix)
+	if !ours || len(rest) != 64 || strings.Trim(rest, "0123456789abcdef") != "" {
+		t.Errorf("name %q is not the prefix and 32 bytes in hex", names[0])
+	}
+	wantMiss(t, open(t, i.url(), func(c *redis.Config) {
+		c.MAC = func(purpose string, value []byte) [32]byte { return mac("another "+purpose, value) }
+	}), address(1))
+}
+
+// brokenFront fails.
+type brokenFront struct{ keyring.PeerCache }
+
+var errFront = errors.New("front failed")
+
+func (brokenFront) PeerKey(context.Context, keyring.Ref) ([]byte, error) { return nil, errFront }
+func (brokenFront) PutPeerKey(context.Context, keyring.Ref, []byte, time.Duration) error {
+	return errFront
+}
+func (brokenFront) DropPeerKey(context.Context, keyring.Ref) error { return errFront }
+
+func TestFailingFrontIsPassedBy(t *testing.T) {
+	i := start(t)
+	o := open(t, i.url(), func(c *redis.Config) { c.Front = brokenFront{} })
+	if err := o.PutPeerKey(ctx, address(1), []byte("bundle"), time.Hour); !errors.Is(err, errFront) {
+		t.Errorf("PutPeerKey = %v, want %v", err, errFront)
+	}
+	wantBundle(t, o, address(1), "bundle")
+	if err := o.DropPeerKey(ctx, address(1)); !errors.Is(err, errFront) {
+		t.Errorf("DropPeerKey = %v, want %v", err, errFront)
+	}
+	wantMiss(t, o, address(1))
+	if got := o.counted(t, "memory", "error"); got != 2 {
+		t.Errorf("%d errors of the front counted, want 2", got)
+	}
+}
+
+// A dropped or replaced entry does not come back from a Redis that would not
+// change it.
+func TestWhatRedisWouldNotChangeIsNotRead(t *testing.T) {
+	i := start(t)
+	const user = "enclave"
+	i.tell(t, "acl", "setuser", user, "on", ">pw", "~*", "+get", "+set", "+del")
+	o := open(t, "unix://enclave:pw@"+i.socket())
+	refs := []keyring.Ref{address(1), address(2)}
+	for _, ref := range refs {
+		put(t, o, ref, "old")
+	}
+
+	i.tell(t, "acl", "setuser", user, "-set", "-del")
+	if err := o.DropPeerKey(ctx, refs[0]); err != nil {
+		t.Errorf("DropPeerKey = %v", err)
+	}
+	put(t, o, refs[1], "new")
+	for _, ref := range refs {
+		wantMiss(t, o, ref)
+	}
+	if n := i.tell(t, "dbsize"); n != int64(2) || o.Debts() != 2 {
+		t.Fatalf("%v entries in Redis, %d debts: the test tests nothing", n, o.Debts())
+	}
+	if o.counted(t, "redis", "error") == 0 {
+		t.Error("failed changes were not counted")
+	}
+
+	i.tell(t, "acl", "setuser", user, "+set", "+del")
+	wantMiss(t, o, refs[0]) // deletes it
+	put(t, o, refs[1], "new")
+	wantBundle(t, o, refs[1], "new")
+	if n := i.tell(t, "dbsize"); n != int64(1) || o.Debts() != 0 {
+		t.Errorf("%v entries in Redis, %d debts, want 1 and none", n, o.Debts())
+	}
+}
+
+// Nobody can make an enclave remember without bound (attack K9).
+func TestDebtsAreBounded(t *testing.T) {
+	o := open(t, "unix:///nowhere/at/all")
+	for n := range redis.MaxDebts + 50 {
+		if err := o.DropPeerKey(ctx, address(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o.Debts() != redis.MaxDebts || o.calls(t) != 1 {
+		t.Errorf("%d debts, %d calls, want %d and 1", o.Debts(), o.calls(t), redis.MaxDebts)
+	}
+}
+
+// A connection that the server closed is not used again, so it costs nothing.
+func TestClosedConnectionsAreNoFailures(t *testing.T) {
+	ca := newCA(t)
+	for name, url := range map[string]func(i *instance) (string, []func(*redis.Config)){
+		"socket": func(i *instance) (string, []func(*redis.Config)) { return i.url(), nil },
+		"TLS": func(i *instance) (string, []func(*redis.Config)) {
+			return "rediss://" + i.addr(), []func(*redis.Config){ca.trust}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := startTCP(t, "--tls-port", append(ca.arguments(t), "--tls-auth-clients", "no")...)
+			at, change := url(i)
+			o := open(t, at, change...)
+			put(t, o, address(1), "bundle")
+			for range 3 {
+				if n := i.tell(t, "client", "kill", "type", "normal"); n != int64(1) {
+					t.Fatalf("%v connections closed, want 1", n)
+				}
+				wantBundle(t, o, address(1), "bundle")
+			}
+			if o.counted(t, "redis", "error") != 0 {
+				t.Errorf("errors counted:\n%s", o.log)
+			}
+		})
+	}
+}
+
+func TestOpenNeedsItsParts(t *testing.T) {
+	for name, c := range map[string]redis.Config{
+		"no MAC":    {URL: "redis://localhost", Now: time.Now, Logger: slog.Default()},
+		"no clock":  {URL: "redis://localhost", MAC: mac, Logger: slog.Default()},
+		"no logger": {URL: "redis://localhost", MAC: mac, Now: time.Now},
+		"no URL":    {MAC: mac, Now: time.Now, Logger: slog.Default()},
+	} {
+		if _, err := redis.Open(c); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+	// Metrics are registered once at a time.
+	o := open(t, "redis://localhost")
+	config := redis.Config{URL: "redis://localhost", MAC: mac, Now: time.Now, Logger: slog.Default(), Metrics: o.metrics}
+	if _, err := redis.Open(config); err == nil {
+		t.Error("opened twice with one registerer")
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := redis.Open(config)
+	if err != nil {
+		t.Fatalf("opened again after Close: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func BenchmarkPeerKey(b *testing.B) {
+	o := open(b, start(b).url())
+	put(b, o, address(1), strings.Repeat("b", 1600))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := o.PeerKey(ctx, address(1)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
