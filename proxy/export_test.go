@@ -6,3 +6,10 @@ func (e *Enclave) ReadAnswer(payload []byte) error {
 	_, err := e.readAnswer(payload)
 	return err
 }
+
+// Remembered says for how many counterparties messages are numbered.
+func (e *Enclave) Remembered() int {
+	e.sequence.mu.Lock()
+	defer e.sequence.mu.Unlock()
+	return len(e.sequence.last)
+}
