@@ -1,18 +1,11 @@
 package redis_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,94 +15,6 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/storage/redis"
 )
-
-// script is a server that answers by rule; nil means never.
-type script func(command []string) (answer []byte)
-
-// serve runs a script on a Unix socket and gives its URL.
-func serve(t testing.TB, s script, credentials string) (url string) {
-	t.Helper()
-	socket := filepath.Join(t.TempDir(), "s")
-	s.accept(t, "unix", socket)
-	return "unix://" + credentials + socket
-}
-
-// serveTCP runs a script on a port and gives its address.
-func serveTCP(t testing.TB, s script) (addr string) {
-	t.Helper()
-	return s.accept(t, "tcp", "127.0.0.1:0")
-}
-
-func (s script) accept(t testing.TB, network, at string) (addr string) {
-	t.Helper()
-	l, err := net.Listen(network, at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	t.Cleanup(func() { _ = l.Close(); all.Wait() })
-	all.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer conn.Close()
-				defer context.AfterFunc(t.Context(), func() { _ = conn.Close() })()
-				s.talk(conn)
-			})
-		}
-	})
-	return l.Addr().String()
-}
-
-func (s script) talk(conn net.Conn) {
-	for in := bufio.NewReader(conn); ; {
-		command, err := readCommand(in)
-		if err != nil {
-			return
-		}
-		if answer := s(command); answer != nil {
-			if _, err := conn.Write(answer); err != nil {
-				return
-			}
-		}
-	}
-}
-
-// readCommand reads what a client sends: a list of values.
-func readCommand(in *bufio.Reader) (words []string, err error) {
-	var count, size int
-	if _, err := fmt.Fscanf(in, "*%d\r\n", &count); err != nil {
-		return nil, err
-	}
-	for range count {
-		if _, err := fmt.Fscanf(in, "$%d\r\n", &size); err != nil {
-			return nil, err
-		}
-		word := make([]byte, size+2)
-		if _, err := io.ReadFull(in, word); err != nil {
-			return nil, err
-		}
-		words = append(words, strings.ToLower(string(word[:size])))
-	}
-	return words, nil
-}
-
-// old answers like a Redis that does not know HELLO yet, and repeats what it
-// was sent; everything else is the caller's.
-func old(answer string) script {
-	return func(command []string) []byte {
-		switch command[0] {
-		case "hello":
-			return []byte("-ERR unknown command `HELLO`, with args beginning with: `" + strings.Join(command[1:], "`, `") + "`\r\n")
-		case "auth":
-			return []byte("+OK\r\n")
-		}
-		return []byte(answer)
-	}
-}
 
 // Attack K6, from a Redis that is hostile itself: whatever it says, nothing
 // panics, nothing is allocated without bound, and what comes out is a miss or
@@ -236,129 +141,6 @@ func TestCallersEndIsNoFailure(t *testing.T) {
 	}
 }
 
-// The log says in a word what an operator has to look at.
-func TestReasons(t *testing.T) {
-	for want, answer := range map[string]string{
-		"timeout":        "",
-		"unreachable":    "never asked",
-		"authentication": "-NOAUTH Authentication required.\r\n",
-		"permission":     "-NOPERM this user has no permissions to run the 'get' command\r\n",
-		"full":           "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
-		"cluster-down":   "-CLUSTERDOWN Hash slot not served\r\n",
-		"read-only":      "-READONLY You can't write against a read only replica.\r\n",
-		"loading":        "-LOADING Redis is loading the dataset in memory\r\n",
-		"protocol":       "*2147483647\r\n",
-		"refused":        "-ERR something else\r\n",
-	} {
-		s := old(answer)
-		if answer == "" {
-			s = func([]string) []byte { return nil }
-		}
-		o := open(t, serve(t, s, ""), func(c *redis.Config) {
-			if want == "timeout" {
-				c.Budget = 50 * time.Millisecond
-			}
-		})
-		if want == "unreachable" {
-			o = open(t, "unix:///nowhere/at/all")
-		}
-		if err := o.Probe(ctx); err == nil || !strings.HasSuffix(err.Error(), ": "+want) {
-			t.Errorf("Probe = %v, want %s", err, want)
-		}
-		if o.advance(coolMost); want == "timeout" || want == "unreachable" {
-			_ = o.Probe(ctx)
-			if err := o.Probe(ctx); err == nil || !strings.HasSuffix(err.Error(), ": cooling-down") {
-				t.Errorf("Probe after %s = %v, want cooling-down", want, err)
-			}
-			o.advance(coolMost)
-		}
-		wantMiss(t, o, address(1))
-		if !strings.Contains(o.log.String(), "reason="+want) {
-			t.Errorf("want %s in the log:\n%s", want, o.log)
-		}
-	}
-}
-
-// The library has a log of its own, with what servers said; it is off.
-func TestLibraryWritesNothing(t *testing.T) {
-	const failing = "TestDebtsAreBounded" // cannot connect
-	out, err := exec.Command(os.Args[0], "-test.run=^"+failing+"$").CombinedOutput()
-	if err != nil || string(out) != "PASS\n" && !strings.HasPrefix(string(out), "PASS\ncoverage:") {
-		t.Errorf("%v, written:\n%s", err, out)
-	}
-}
-
-// Neither log nor error tells what the URL holds or what a server said, which
-// may be the same (attack L1).
-func TestCredentialsAreNotTold(t *testing.T) {
-	const credentials = "theuser:thepassword@"
-	for name, answer := range map[string]string{
-		"repeated":     "-ERR theuser thepassword\r\n",
-		"wrong":        "-WRONGPASS theuser thepassword\r\n",
-		"not allowed":  "-NOPERM User theuser has no permissions\r\n",
-		"as a line":    "theuser thepassword\r\n",
-		"as a value":   "$11\r\nthepassword\r\n",
-		"as a list":    "*2\r\n$7\r\ntheuser\r\n$11\r\nthepassword\r\n",
-		"as a moved":   "-MOVED 1 thepassword:1\r\n",
-		"as a timeout": "",
-	} {
-		for where, s := range map[string]script{
-			"as an answer":     old(answer),
-			"as the handshake": func([]string) []byte { return []byte(answer) },
-		} {
-			o := open(t, serve(t, s, credentials), func(c *redis.Config) { c.Budget = 50 * time.Millisecond })
-			told := fmt.Sprint(o.Probe(ctx), o.PutPeerKey(ctx, address(1), []byte("bundle"), time.Hour), o.DropPeerKey(ctx, address(1)))
-			_, err := o.PeerKey(ctx, address(1))
-			told += fmt.Sprint(err, o.Close()) + o.log.String()
-			if strings.Contains(told, "theuser") || strings.Contains(told, "thepassword") {
-				t.Errorf("%s, %s: told %s", name, where, told)
-			}
-		}
-	}
-	clear := open(t, "redis://theuser:thepassword@192.0.2.1:6379")
-	if !strings.Contains(clear.log.String(), "use rediss") || strings.Contains(clear.log.String(), "thepassword") {
-		t.Errorf("a password in clear: log %s", clear.log)
-	}
-	for _, quiet := range []string{"rediss://u:p@192.0.2.1", "redis://u:p@localhost", "redis://u:p@[::1]:1", "redis://192.0.2.1", "unix://u:p@/s"} {
-		if o := open(t, quiet); o.log.String() != "" {
-			t.Errorf("%s: log %s", quiet, o.log)
-		}
-	}
-}
-
-func TestBoundsOfReplies(t *testing.T) {
-	value := func(n int) string { return fmt.Sprintf("$%d\r\n%s\r\n", n, strings.Repeat("v", n)) }
-	list := func(n int) string { return fmt.Sprintf("*%d\r\n", n) }
-	for name, c := range map[string]struct {
-		said string
-		ok   bool
-	}{
-		"longest value":         {value(redis.MaxBulk), true},
-		"longer value":          {value(redis.MaxBulk + 1), false},
-		"longest line":          {"+" + strings.Repeat("x", redis.MaxLine-2) + "\r\n", true},
-		"longer line":           {"+" + strings.Repeat("x", redis.MaxLine-1) + "\r\n", false},
-		"longest list":          {list(redis.MaxItems), true},
-		"longer list":           {list(redis.MaxItems + 1), false},
-		"two lists":             {list(redis.MaxItems/2) + list(redis.MaxItems/2), true},
-		"two longer lists":      {list(redis.MaxItems/2) + list(redis.MaxItems/2+1), false},
-		"no value and no lists": {strings.Repeat("$-1\r\n*-1\r\n", 3) + list(redis.MaxItems), true},
-		"lines in a value":      {"$9\r\n*2000000\n\r\n+OK\r\n", true},
-		"longest reply":         {strings.Repeat("+OK\r\n", redis.MaxReply/5), true},
-		"longer reply":          {strings.Repeat("+OK\r\n", redis.MaxReply/5+1), false},
-	} {
-		pass, restart := redis.Replies()
-		for n := range 2 {
-			if err := pass([]byte(c.said)); (err == nil) != c.ok || err != nil && !errors.Is(err, redis.ErrReply) {
-				t.Fatalf("%s, question %d: %v", name, n+1, err)
-			}
-			restart()
-			if !c.ok {
-				break // the connection has ended
-			}
-		}
-	}
-}
-
 // The user of the package's description is enough for newer servers too, which
 // know more commands that a library may send by itself.
 func TestOnlyTheseCommandsAreSent(t *testing.T) {
@@ -387,55 +169,5 @@ func TestOnlyTheseCommandsAreSent(t *testing.T) {
 	defer mu.Unlock()
 	if want := (map[string]bool{"hello": true, "get": true, "set": true, "del": true}); !maps.Equal(sent, want) {
 		t.Errorf("sent %v, want %v", sent, want)
-	}
-}
-
-// Whatever a server says in whatever pieces, it is judged the same, and no
-// length is let through that its reader would allocate.
-func FuzzReplies(f *testing.F) {
-	for _, seed := range []string{"$3\r\nabc\r\n", "$-1\r\n*2\r\n:1\r\n$1\r\n*\r\n", "$9223372036854775806\r\n", "*1\r\n*1\r\n", "%70000\r\n", "*40000\r\n*40000\r\n", "+OK\r\n-ERR\r\n", "$16384\r\n"} {
-		f.Add([]byte(seed), uint8(3))
-	}
-	f.Fuzz(func(t *testing.T, said []byte, piece uint8) {
-		pass, _ := redis.Replies()
-		whole := pass(said)
-		pass, _ = redis.Replies()
-		size := int(piece) + 1
-		var pieces error
-		for at := 0; at < len(said) && pieces == nil; at += size {
-			pieces = pass(said[at:min(at+size, len(said))])
-		}
-		if (whole == nil) != (pieces == nil) {
-			t.Fatalf("%q: at once %v, in pieces of %d %v", said, whole, size, pieces)
-		}
-		if whole == nil {
-			wantWithinBounds(t, said)
-		}
-	})
-}
-
-// wantWithinBounds reads as go-redis does.
-func wantWithinBounds(t *testing.T, said []byte) {
-	t.Helper()
-	items := 0
-	for rest := string(said); rest != ""; {
-		line, after, ended := strings.Cut(rest, "\n")
-		if !ended {
-			return
-		}
-		rest = after
-		switch n, err := strconv.Atoi(strings.TrimSuffix(line[1:], "\r")); line[0] {
-		case '$', '=', '!':
-			if err != nil || n > redis.MaxBulk {
-				t.Fatalf("value of %d bytes passed (%v)", n, err)
-			}
-			if n >= 0 {
-				rest = rest[min(n+2, len(rest)):]
-			}
-		case '*', '~', '>', '%', '|':
-			if items += max(n, 0); err != nil || items > redis.MaxItems {
-				t.Fatalf("%d items passed (%v)", items, err)
-			}
-		}
 	}
 }
