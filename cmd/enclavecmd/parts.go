@@ -17,6 +17,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
+	"github.com/vasp-enclave/vasp-enclave/storage/redis"
 )
 
 // parts are what the settings' texts and files amount to: everything that can
@@ -27,6 +28,7 @@ type parts struct {
 	certificates edge.Certificates
 	apiRoots     *x509.CertPool   // nil: the system's
 	vaspRoots    *x509.CertPool   // nil: the system's
+	redisRoots   *x509.CertPool   // nil: the system's
 	ivms101      []byte           // nil: none
 	suites       []identity.Suite // what we can open, the one we publish first
 	floor        []identity.Suite // what we seal to
@@ -58,6 +60,11 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	note(named("VEGA_API_ROOTS_FILE", err))
 	p.vaspRoots, err = readRoots(s.VerificationRoots)
 	note(named("VEGA_VERIFICATION_ROOTS_FILE", err))
+	p.redisRoots, err = readRoots(s.RedisRootsFile)
+	note(named("VEGA_REDIS_ROOTS_FILE", err))
+	if s.RedisURL.IsSet() {
+		note(named("VEGA_REDIS_URL", redis.Validate(s.RedisURL.Reveal())))
+	}
 	p.ivms101, err = readIVMS101(s.IVMS101File)
 	note(named("VEGA_VASP_IVMS101_FILE", err))
 	note(named("VEGA_ALLIANCE_ACCESS_KEY, VEGA_ALLIANCE_SECRET_KEY", allianceKey(s).Check()))

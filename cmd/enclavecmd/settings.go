@@ -57,6 +57,8 @@ type Settings struct {
 	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64."`
 	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
+	RedisURL        settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`
+	RedisRootsFile  string          `env:"VEGA_REDIS_ROOTS_FILE" doc:"PEM file of the root certificates to trust Redis with; unset, the system's."`
 	PublicKeyTTL    settings.Millis `env:"VEGA_PUBLIC_KEY_TTL" envDefault:"1800000" min:"600000" doc:"How long a counterparty's public key is kept, in ms, at least 600000."`
 	PeerTrust       string          `env:"VEGA_PEER_TRUST" envDefault:"tofu" oneof:"tofu|verified" doc:"Counterparties to exchange with: tofu takes the central server's word for who they are at first contact, verified asks an operator to compare a safety number first."`
 	PreferredSuite  string          `env:"VEGA_PREFERRED_SUITE" envDefault:"x-wing" oneof:"x-wing|x25519" doc:"Kind of key to publish: x-wing also resists quantum computers, and then no weaker key of a counterparty is sealed to; x25519 accepts both."`

@@ -21,6 +21,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 	"github.com/vasp-enclave/vasp-enclave/storage/memory"
+	"github.com/vasp-enclave/vasp-enclave/storage/redis"
 )
 
 // peerKeys is how many counterparties' keys are kept in memory.
@@ -123,14 +124,39 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 		return nil, configError{err}
 	}
 	go scan(ctx, backend, logger)
+	cache, err := openCache(ctx, s, p, db, registry, logger)
+	if err != nil {
+		return nil, configError{err}
+	}
 	return proxy.New(ctx, proxy.Config{
 		Self: s.VASPID, Network: s.NetworkID, Signer: signer, Chain: chain,
-		History: db, Own: own, Cache: memory.New(peerKeys, time.Now), Relay: central, Backend: backend,
+		History: db, Own: own, Cache: cache, Relay: central, Backend: backend,
 		PublicEndpoint: s.PublicEndpoint.String(), Version: Version, Suites: p.suites, Floor: p.floor, VASPIVMS101: p.ivms101,
 		Callbacks: s.CallbackURL.IsSet(), VerifiedOnly: s.PeerTrust == "verified",
 		KeyTTL: s.PublicKeyTTL.Duration(), Timeout: s.Timeout.Duration(), Skew: skew,
 		Now: time.Now, Logger: logger, Metrics: registry,
 	})
+}
+
+// openCache keeps counterparties' keys in process, and behind that in Redis
+// when one is named. Redis is trusted for nothing and may be away.
+func openCache(ctx context.Context, s *Settings, p *parts, db *bolt.DB, metrics prometheus.Registerer, logger *slog.Logger) (keyring.PeerCache, error) {
+	front := memory.New(peerKeys, time.Now)
+	if !s.RedisURL.IsSet() {
+		return front, nil
+	}
+	cache, err := redis.Open(redis.Config{
+		URL: s.RedisURL.Reveal(), Roots: p.redisRoots, Front: front, MAC: db.MAC, Now: time.Now, Metrics: metrics, Logger: logger,
+	})
+	if err != nil {
+		return nil, named("VEGA_REDIS_URL", err)
+	}
+	go func() {
+		if err := cache.Probe(ctx); err != nil {
+			logger.Warn("Redis cannot be used; keys are kept in process until it can", "err", err)
+		}
+	}()
+	return cache, nil
 }
 
 func newBackend(s *Settings, p *parts, metrics prometheus.Registerer) (*vasp.Client, error) {
