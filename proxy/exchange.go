@@ -45,6 +45,12 @@ func (e *Enclave) ask(ctx context.Context, q question) (answer []byte, err error
 		return nil, err
 	}
 	answer, err = e.askOnce(ctx, q, pinned)
+	if otherIdentity(err) {
+		if now, moved := e.moved(ctx, q.to, pinned); moved {
+			pinned = now
+			answer, err = e.askOnce(ctx, q, pinned)
+		}
+	}
 	if errors.Is(err, errNewKey) {
 		if err := e.peers.Drop(ctx, q.ref()); err != nil {
 			return nil, fail("drop a cached key", Internal, err)
@@ -101,7 +107,7 @@ func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Publ
 	}
 	defer forget()
 	h := addressTo(e.header(q.kind, envelope.ToBeneficiary, q.to, q.id, q.life), key.Bundle)
-	sealed, err := envelope.Seal(e.Signer, key.Public, h, envelope.Body{
+	sealed, err := envelope.Seal(e.signer(), key.Public, h, envelope.Body{
 		Sequence: e.sequence.next(q.to, h.Created), ReplyBundle: replyBundle, Payload: q.payload,
 	})
 	if err != nil {
@@ -225,7 +231,7 @@ func (e *Enclave) RequestKey(ctx context.Context, ref keyring.Ref, nonce [32]byt
 	h := e.header(q.kind, envelope.ToBeneficiary, q.to, q.id, requestLife)
 	h.RecipientIdentity = pinned.Fingerprint()
 	h.KeyType, h.Scope = ref.Type, ref.Scope
-	sealed, err := envelope.Seal(e.Signer, nil, h, envelope.Body{Sequence: e.sequence.next(q.to, h.Created), Payload: nonce[:]})
+	sealed, err := envelope.Seal(e.signer(), nil, h, envelope.Body{Sequence: e.sequence.next(q.to, h.Created), Payload: nonce[:]})
 	if err != nil {
 		return nil, fail(op, Internal, err)
 	}

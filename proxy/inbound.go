@@ -100,6 +100,12 @@ func (e *Enclave) authenticate(ctx context.Context, asked *envelope.Envelope) (*
 		return nil, nil, err
 	}
 	a, err := asked.Authenticate(p.public)
+	if otherIdentity(err) && !isNew {
+		if now, moved := e.moved(ctx, asked.Header.Sender, p.public); moved {
+			p.public = now
+			a, err = asked.Authenticate(now)
+		}
+	}
 	if err != nil {
 		return nil, nil, e.metrics.refuse(op, "signature", err)
 	}
@@ -136,7 +142,7 @@ func (e *Enclave) refusal(asked *envelope.Envelope, why error) ([]byte, error) {
 	if _, met := e.pins.find(h.Recipient); met { // a name that anybody may have written is not worth memory
 		body.Sequence = e.sequence.next(h.Recipient, h.Created)
 	}
-	return envelope.Seal(e.Signer, nil, h, body)
+	return envelope.Seal(e.signer(), nil, h, body)
 }
 
 // replyHeader starts the header of a reply to an envelope.
@@ -157,7 +163,7 @@ func (e *Enclave) reply(ctx context.Context, a *envelope.Authentic, t envelope.M
 		return nil, e.metrics.refuse(op, "reply-key", err)
 	}
 	h := addressTo(e.replyHeader(t, &a.Header, a.Hash()), key.Bundle)
-	sealed, err := envelope.Seal(e.Signer, key.Public, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: payload})
+	sealed, err := envelope.Seal(e.signer(), key.Public, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: payload})
 	if err != nil {
 		return nil, fail(op, Internal, err)
 	}
@@ -193,7 +199,7 @@ func (e *Enclave) answerKey(ctx context.Context, a *envelope.Authentic) ([]byte,
 		return nil, fail(op, Storage, err)
 	}
 	h := e.replyHeader(envelope.KeyAnswer, &a.Header, a.Hash())
-	reply, err := envelope.Seal(e.Signer, nil, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: bundle})
+	reply, err := envelope.Seal(e.signer(), nil, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: bundle})
 	if err != nil {
 		return nil, fail(op, Internal, err)
 	}

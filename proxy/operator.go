@@ -71,7 +71,7 @@ func (e *Enclave) met(ctx context.Context, id identity.VASPID) (pin, error) {
 
 func (e *Enclave) view(p pin) PeerView {
 	m, _ := e.books.find(p.peer.VASP)
-	us := e.Signer.Public()
+	us := e.signer().Public()
 	v := PeerView{
 		VASP: p.peer.VASP, Name: m.VASPName, State: p.peer.State.String(), Since: p.peer.Since,
 		Fingerprint: identity.FingerprintDigits(p.public), SafetyNumber: identity.SafetyNumber(us, p.public),
@@ -129,7 +129,7 @@ func (p *pin) pending() *identity.Public {
 }
 
 func (e *Enclave) isSafetyNumber(digits string, of *identity.Public) bool {
-	return onlyDigits(digits) == onlyDigits(identity.SafetyNumber(e.Signer.Public(), of))
+	return onlyDigits(digits) == onlyDigits(identity.SafetyNumber(e.signer().Public(), of))
 }
 
 // BlockPeer stops every exchange with a counterparty at once.

@@ -19,14 +19,16 @@ type IdentityView struct {
 }
 
 // Operator is the HTTP surface of the operator's commands. It authenticates
-// nobody: it belongs on a socket that only the operator can open. By says who
-// the caller is, for the audit log.
-func (e *Enclave) Operator(log Auditor, by func(*http.Request) string) http.Handler {
-	o := &operator{e, log, by}
+// nobody: it belongs on a socket that only the operator can open. The KEK
+// wraps a new identity; by says who the caller is, for the audit log.
+func (e *Enclave) Operator(log Auditor, kek identity.AEAD, by func(*http.Request) string) http.Handler {
+	o := &operator{e, log, kek, by}
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
-		"GET /identity": o.identity,
-		"GET /peers":    o.peers,
+		"GET /identity":          o.identity,
+		"POST /identity/rotate":  o.change(e.RotateIdentity),
+		"POST /identity/replace": o.change(e.ReplaceIdentity),
+		"GET /peers":             o.peers,
 		"GET /peers/{id}": o.peer(func(ctx context.Context, id identity.VASPID, _, _ string) (*PeerView, error) {
 			return e.PeerView(ctx, id)
 		}),
@@ -51,15 +53,26 @@ func (e *Enclave) Operator(log Auditor, by func(*http.Request) string) http.Hand
 type operator struct {
 	*Enclave
 	log Auditor
+	kek identity.AEAD
 	by  func(*http.Request) string
 }
 
+// change makes another identity ours, and shows it.
+func (o *operator) change(do func(context.Context, identity.AEAD, string) error) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := do(r.Context(), o.kek, o.by(r)); err != nil {
+			return err
+		}
+		return o.identity(w, r)
+	}
+}
+
 func (o *operator) identity(w http.ResponseWriter, _ *http.Request) error {
-	chain, err := identity.ParseChain(o.Chain)
+	chain, err := identity.ParseChain(o.self.Load().chain)
 	if err != nil {
 		return fail("read our identity", Internal, err)
 	}
-	us := o.Signer.Public()
+	us := o.signer().Public()
 	return writeView(w, IdentityView{o.Self, identity.FingerprintDigits(us), us.Fingerprint().String(), chain.Len()})
 }
 

@@ -88,7 +88,7 @@ func untrusted(reason string) error {
 // be used, or the pin that its first use would make.
 func (e *Enclave) candidate(ctx context.Context, id identity.VASPID) (p pin, isNew bool, err error) {
 	if id == e.Self {
-		return pin{storage.Peer{VASP: id, State: storage.PeerVerified}, e.Signer.Public()}, false, nil
+		return pin{storage.Peer{VASP: id, State: storage.PeerVerified}, e.signer().Public()}, false, nil
 	}
 	if p, ok := e.pins.find(id); ok {
 		if reason := e.distrust(p.peer.State); reason != "" {

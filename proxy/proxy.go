@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -79,14 +80,17 @@ type Config struct {
 
 	PublicEndpoint string // https URL that central uses to reach us
 	Version        string
-	Suites         []identity.Suite // what we can open, best first
-	Floor          []identity.Suite // what we seal to; nil: every suite we know
-	VASPIVMS101    []byte           // our own legal person as JSON text; nil: none
-	Callbacks      bool             // false: the backend polls
-	VerifiedOnly   bool             // VEGA_PEER_TRUST=verified: first use is not enough
-	KeyTTL         time.Duration    // how long a peer key is kept (VEGA_PUBLIC_KEY_TTL)
-	Timeout        time.Duration    // an unanswered verification becomes REQUEST-TIMEOUT
-	Skew           time.Duration    // how far clocks may differ
+	// ReplaceIdentity lets central take our identity in place of another one
+	// that it knows for us, once: ours was lost for good.
+	ReplaceIdentity bool
+	Suites          []identity.Suite // what we can open, best first
+	Floor           []identity.Suite // what we seal to; nil: every suite we know
+	VASPIVMS101     []byte           // our own legal person as JSON text; nil: none
+	Callbacks       bool             // false: the backend polls
+	VerifiedOnly    bool             // VEGA_PEER_TRUST=verified: first use is not enough
+	KeyTTL          time.Duration    // how long a peer key is kept (VEGA_PUBLIC_KEY_TTL)
+	Timeout         time.Duration    // an unanswered verification becomes REQUEST-TIMEOUT
+	Skew            time.Duration    // how far clocks may differ
 
 	Now     func() time.Time
 	Logger  *slog.Logger
@@ -97,6 +101,8 @@ type Config struct {
 // concurrently.
 type Enclave struct {
 	Config
+	replace  atomic.Bool                 // the next registration replaces the known identity
+	self     atomic.Pointer[ownIdentity] // Config's, until it is rotated
 	peers    *keyring.Peers
 	pins     pins
 	books    directory
@@ -117,6 +123,8 @@ func New(ctx context.Context, c Config) (*Enclave, error) {
 		Cache: c.Cache, Requester: e, TTL: c.KeyTTL, Now: c.Now, Skew: c.Skew, Self: c.Self, Floor: c.Floor,
 		Observe: func(event keyring.Event) { e.metrics.peerKeys.WithLabelValues(string(event)).Inc() },
 	})
+	e.self.Store(&ownIdentity{c.Signer, c.Chain})
+	e.replace.Store(c.ReplaceIdentity)
 	e.outbox = &outbox{deliver: e.deliver, expired: e.expired, metrics: e.metrics, log: c.Logger}
 	if err := e.loadDirectory(ctx); err != nil {
 		return nil, fmt.Errorf("load the kept directory: %w", err)
@@ -227,7 +235,7 @@ func (e *Enclave) checkHeader(h *envelope.Header) (reason string) {
 		return "expired"
 	case h.Expires.Before(h.Created) || h.Expires.Sub(h.Created) > MaxEnvelopeLife:
 		return "lifetime"
-	case !h.RecipientIdentity.IsZero() && h.RecipientIdentity != e.Signer.Public().Fingerprint():
+	case !h.RecipientIdentity.IsZero() && h.RecipientIdentity != e.signer().Public().Fingerprint():
 		return "recipient-identity" // somebody shows peers another identity for us (K12)
 	}
 	return ""

@@ -65,7 +65,8 @@ func (e *Enclave) register(ctx context.Context) (*relay.Lease, error) {
 	}
 	lease, err := e.Relay.Register(ctx, relay.Registration{
 		PublicEndpoint: e.PublicEndpoint, Version: e.Version, Suites: suites,
-		Identity: base64.StdEncoding.EncodeToString(e.Chain), Instance: e.instance.String(),
+		Replace:  e.replace.Load(),
+		Identity: base64.StdEncoding.EncodeToString(e.self.Load().chain), Instance: e.instance.String(),
 	})
 	if err != nil {
 		return nil, err
@@ -73,6 +74,7 @@ func (e *Enclave) register(ctx context.Context) (*relay.Lease, error) {
 	if lease.VASPID != e.Self {
 		return nil, &mendError{fmt.Sprintf("the alliance access key belongs to VASP %s and VEGA_VASP_ID says %s: set the one that goes with the other", lease.VASPID, e.Self)}
 	}
+	e.replace.Store(false)
 	e.metrics.lease.Set(1)
 	if err := e.refreshDirectory(ctx); err != nil {
 		e.Logger.Warn("central gave no directory; the kept one serves", "err", err)
@@ -117,7 +119,7 @@ func mustMend(err error) error {
 		return &mendError{"central does not take our identity for this access key: VEGA_VASP_ID, VEGA_ALLIANCE_ACCESS_KEY and the database file must be of one VASP"}
 	case relay.CodeIdentityConflict:
 		return &mendError{"central knows another identity for this VASP: is this the right database file? " +
-			"If the identity was lost for good, have central's operator forget the old one, and tell your counterparties"}
+			"If the identity was lost for good, start once with --replace-identity, and tell your counterparties: each must accept the new one"}
 	case relay.CodeInstanceConflict:
 		return &mendError{"another enclave of this VASP is alive: stop it first; one VASP runs one enclave"}
 	}

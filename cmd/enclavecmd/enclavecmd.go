@@ -64,7 +64,7 @@ func Main(catalog *plugins.Catalog, args, environ []string, stdout, stderr io.Wr
 func withSettings(c *cobra.Command, lead string) *cobra.Command {
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) {
 		w := c.OutOrStdout()
-		fmt.Fprintf(w, "%s\n\nUsage:\n  %s\n\nSettings, from the environment:\n", lead, c.UseLine())
+		fmt.Fprintf(w, "%s\n\nUsage:\n  %s\n\n%s\nSettings, from the environment:\n", lead, c.UseLine(), c.LocalFlags().FlagUsages())
 		_ = settings.WriteHelp(w, &Settings{})
 	})
 	return c

@@ -197,17 +197,32 @@ func printJSON(w io.Writer, v any) error {
 
 func identityCommand(environ []string) *cobra.Command {
 	c := &cobra.Command{Use: "identity", Short: "Who this enclave is to others"}
-	c.AddCommand(&cobra.Command{Use: "show", Short: "The fingerprint of our identity, in digits", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		o, err := newOperator(environ)
-		if err != nil {
+	ask := func(method, path string) func(*cobra.Command, []string) error {
+		return func(c *cobra.Command, _ []string) error {
+			o, err := newOperator(environ)
+			if err != nil {
+				return err
+			}
+			var v proxy.IdentityView
+			if err := o.call(c.Context(), method, path, nil, &v); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "VASP         %s\nfingerprint  %s\nin hex       %s\nstatements   %d\n", v.VASP, v.Fingerprint, v.Hex, v.Statements)
 			return err
 		}
-		var v proxy.IdentityView
-		if err := o.call(c.Context(), http.MethodGet, "/identity", nil, &v); err != nil {
-			return err
+	}
+	var replace bool
+	renew := &cobra.Command{Use: "new --replace", Short: "Make an identity without continuity: every counterparty holds us until its operator accepts it", Args: cobra.NoArgs, RunE: func(c *cobra.Command, args []string) error {
+		if !replace {
+			return errors.New("this stops every exchange until each counterparty has accepted the new identity; say --replace if that is meant, or use: enclave identity rotate")
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "VASP         %s\nfingerprint  %s\nin hex       %s\nstatements   %d\n", v.VASP, v.Fingerprint, v.Hex, v.Statements)
-		return err
-	}})
+		return ask(http.MethodPost, "/identity/replace")(c, args)
+	}}
+	renew.Flags().BoolVar(&replace, "replace", false, "yes, replace the identity that counterparties have pinned")
+	c.AddCommand(
+		&cobra.Command{Use: "show", Short: "The fingerprint of our identity, in digits", Args: cobra.NoArgs, RunE: ask(http.MethodGet, "/identity")},
+		&cobra.Command{Use: "rotate", Short: "Make a new identity, signed for by the present one; counterparties follow by themselves", Args: cobra.NoArgs, RunE: ask(http.MethodPost, "/identity/rotate")},
+		renew,
+	)
 	return c
 }

@@ -23,15 +23,16 @@ import (
 // parts are what the settings' texts and files amount to: everything that can
 // be read and judged without starting.
 type parts struct {
-	kek          *atrest.KEK
-	allowed      *allow.List
-	certificates edge.Certificates
-	apiRoots     *x509.CertPool   // nil: the system's
-	vaspRoots    *x509.CertPool   // nil: the system's
-	redisRoots   *x509.CertPool   // nil: the system's
-	ivms101      []byte           // nil: none
-	suites       []identity.Suite // what we can open, the one we publish first
-	floor        []identity.Suite // what we seal to
+	kek             *atrest.KEK
+	allowed         *allow.List
+	certificates    edge.Certificates
+	apiRoots        *x509.CertPool   // nil: the system's
+	vaspRoots       *x509.CertPool   // nil: the system's
+	redisRoots      *x509.CertPool   // nil: the system's
+	ivms101         []byte           // nil: none
+	replaceIdentity bool             // of the command line, see runCommand
+	suites          []identity.Suite // what we can open, the one we publish first
+	floor           []identity.Suite // what we seal to
 }
 
 // readParts reads them all, and reports every problem at once.

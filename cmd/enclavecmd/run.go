@@ -25,6 +25,7 @@ import (
 )
 
 func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
+	var replace bool
 	c := &cobra.Command{
 		Use: "run", Short: "Run the enclave until SIGTERM or SIGINT", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -33,15 +34,20 @@ func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 			signal.Ignore(syscall.SIGXFSZ)
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			return Run(ctx, catalog, environ, c.ErrOrStderr())
+			return run(ctx, catalog, environ, c.ErrOrStderr(), replace)
 		},
 	}
+	c.Flags().BoolVar(&replace, "replace-identity", false, "once, after the old identity was lost for good: let central take ours in its place; every counterparty then has to accept it")
 	return withSettings(c, "Runs the enclave until SIGTERM or SIGINT.")
 }
 
 // Run runs one enclave with the settings of environ until ctx ends, and logs
 // to w. It logs "enclave ready" with the addresses it listens on.
 func Run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.Writer) error {
+	return run(ctx, catalog, environ, w, false)
+}
+
+func run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.Writer, replaceIdentity bool) error {
 	var s Settings
 	warnings, err := settings.Load(Prefix, &s, environ)
 	if err != nil {
@@ -51,6 +57,7 @@ func Run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.W
 	if err != nil {
 		return configError{err}
 	}
+	p.replaceIdentity = replaceIdentity
 	logger := newLogger(w, s.LogLevel, s.LogFormat)
 	for _, warning := range warnings {
 		logger.Warn("settings: " + warning)

@@ -69,7 +69,7 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *pro
 	if err := n.listen(s, enclave, registry, logger); err != nil {
 		return nil, err
 	}
-	operator, err := operatorServer(socketPath(s.OperatorSocket, s.DatabaseFile), enclave.Operator(db, operatorName), logger)
+	operator, err := operatorServer(socketPath(s.OperatorSocket, s.DatabaseFile), enclave.Operator(db, db.Keys().PrivateAEAD(), operatorName), logger)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,8 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 		Self: s.VASPID, Network: s.NetworkID, Signer: signer, Chain: chain,
 		History: db, Own: own, Cache: cache, Relay: central, Backend: backend,
 		PublicEndpoint: s.PublicEndpoint.String(), Version: Version, Suites: p.suites, Floor: p.floor, VASPIVMS101: p.ivms101,
-		Callbacks: s.CallbackURL.IsSet(), VerifiedOnly: s.PeerTrust == "verified",
+		ReplaceIdentity: p.replaceIdentity,
+		Callbacks:       s.CallbackURL.IsSet(), VerifiedOnly: s.PeerTrust == "verified",
 		KeyTTL: s.PublicKeyTTL.Duration(), Timeout: s.Timeout.Duration(), Skew: skew,
 		Now: time.Now, Logger: logger, Metrics: registry,
 	})

@@ -15,7 +15,7 @@ func (o *Own) issue(now time.Time, life time.Duration, k *envelope.PublicKey, b 
 	b.Suite, b.PublicKey, b.Suites = k.Suite(), k.Bytes(), o.c.Suites
 	b.Serial = o.nextSerial(now)
 	b.NotBefore, b.NotAfter = now, now.Add(life)
-	encoded, err = o.c.Signer.SignBundle(b)
+	encoded, err = o.signer.Load().SignBundle(b)
 	return encoded, b.NotAfter, err
 }
 

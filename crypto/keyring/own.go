@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
@@ -88,6 +89,7 @@ type Own struct {
 	redact.Secret
 	c       OwnConfig
 	making  chan struct{} // held by the one who makes a key that is stored
+	signer  atomic.Pointer[identity.Signer]
 	singles *singles
 	recent  *recent[identity.KeyID, built]
 
@@ -122,6 +124,7 @@ func OpenOwn(ctx context.Context, c OwnConfig) (*Own, error) {
 		c: c, making: make(chan struct{}, 1), recent: newRecent[identity.KeyID, built](recentSize),
 		keys: map[identity.KeyID]ownKey{}, epochs: map[uint64]*epochSecret{}, replies: map[identity.KeyID]replyKey{},
 	}
+	o.signer.Store(c.Signer)
 	o.singles = newSingles(o.recent.drop)
 	stored, err := c.Store.OwnKeys(ctx)
 	if err != nil {
@@ -167,7 +170,7 @@ func (o *Own) loadBundle(s OwnKey) (*identity.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.KeyID != s.ID || b.Type != s.Type || b.VASP != o.c.Signer.Public().VASP() {
+	if b.KeyID != s.ID || b.Type != s.Type || b.VASP != o.signer.Load().Public().VASP() {
 		return nil, errMixed
 	}
 	return b, nil
@@ -209,7 +212,7 @@ func (o *Own) add(k ownKey) {
 	o.keys[k.ID] = k
 	o.serial = max(o.serial, k.bundle.Serial)
 	fits := slices.Equal(k.bundle.Suites, o.c.Suites) && // of which its own is the strongest
-		k.bundle.Identity.Fingerprint() == o.c.Signer.Public().Fingerprint()
+		k.bundle.Identity.Fingerprint() == o.signer.Load().Public().Fingerprint()
 	if fits && k.bundle.Serial >= o.keys[o.current].serial() {
 		o.current = k.ID
 	}

@@ -35,6 +35,21 @@ func (o *Own) PerVASP(ctx context.Context) (bundle []byte, err error) {
 	return nil, err
 }
 
+// Resign lets another identity of the same VASP sign what is handed out from
+// now on, beginning with a new PerVasp key. Keys that the former identity
+// signed for go on opening what was sealed to them.
+func (o *Own) Resign(ctx context.Context, s *identity.Signer) error {
+	if s.Public().VASP() != o.signer.Load().Public().VASP() {
+		return fmt.Errorf("sign with another identity: it is another VASP's")
+	}
+	o.signer.Store(s)
+	o.mu.Lock()
+	o.current = identity.KeyID{}
+	o.mu.Unlock()
+	_, err := o.PerVASP(ctx)
+	return err
+}
+
 // newest gives the current key and whether it will do for a while.
 func (o *Own) newest() (k ownKey, fresh bool) {
 	now := o.c.Now()

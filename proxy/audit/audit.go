@@ -18,21 +18,23 @@ import (
 
 // Verbs: what was done. The set is closed.
 const (
-	Accept       = "verification.accept"   // our backend's request was taken and stored
-	Finish       = "verification.finish"   // a final result was stored on the originating side
-	Open         = "verification.open"     // a counterparty's request was opened and answered
-	OpenAccount  = "account.open"          // a counterparty's account check was opened and answered
-	CheckAccount = "account.check"         // our backend checked an account with a counterparty
-	OpenError    = "error.open"            // a counterparty's error report was opened
-	Conflict     = "verification.conflict" // a verification id came again with another content
-	LateAnswer   = "verification.late"     // an answer came after the final state
-	PinPeer      = "peer.pin"              // a counterparty's identity was believed on first use
-	FollowPeer   = "peer.follow"           // a counterparty changed its identity, signed by the old one
-	ChangePeer   = "peer.change-pending"   // a counterparty shows an identity without continuity
-	VerifyPeer   = "peer.verify"           // an operator compared safety numbers
-	AcceptPeer   = "peer.accept"           // an operator took a counterparty off hold
-	BlockPeer    = "peer.block"            // an operator refuses a counterparty
-	NewIdentity  = "identity.new"          // our own identity was made
+	Accept          = "verification.accept"   // our backend's request was taken and stored
+	Finish          = "verification.finish"   // a final result was stored on the originating side
+	Open            = "verification.open"     // a counterparty's request was opened and answered
+	OpenAccount     = "account.open"          // a counterparty's account check was opened and answered
+	CheckAccount    = "account.check"         // our backend checked an account with a counterparty
+	OpenError       = "error.open"            // a counterparty's error report was opened
+	Conflict        = "verification.conflict" // a verification id came again with another content
+	LateAnswer      = "verification.late"     // an answer came after the final state
+	PinPeer         = "peer.pin"              // a counterparty's identity was believed on first use
+	FollowPeer      = "peer.follow"           // a counterparty changed its identity, signed by the old one
+	ChangePeer      = "peer.change-pending"   // a counterparty shows an identity without continuity
+	VerifyPeer      = "peer.verify"           // an operator compared safety numbers
+	AcceptPeer      = "peer.accept"           // an operator took a counterparty off hold
+	BlockPeer       = "peer.block"            // an operator refuses a counterparty
+	RotateIdentity  = "identity.rotate"       // our own identity signed for its successor
+	ReplaceIdentity = "identity.replace"      // our own identity was made anew, without continuity
+	NewIdentity     = "identity.new"          // our own identity was made
 )
 
 // Actors: on whose word it was done. The set is closed.

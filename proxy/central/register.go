@@ -37,6 +37,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, from *seat, si
 		relay.WriteError(w, problem.status, problem.code, problem.message)
 		return
 	}
+	e.kept.Registration.Replace = false // done, and not to be done again
 	if err := s.keep(from, e); err != nil {
 		s.metrics.registrations.WithLabelValues("failed").Inc()
 		s.config.Log.Error("registration not taken", "vasp", from.member.VASPID, "err", err)
@@ -66,9 +67,12 @@ func (s *Server) judge(r *http.Request, from *seat, e *enclave) *problem {
 	if before == nil {
 		return nil
 	}
-	if !bytes.HasPrefix(e.chain, before.chain) {
+	continues := bytes.HasPrefix(e.chain, before.chain)
+	if !continues && e.kept.Registration.Replace {
+		s.config.Log.Warn("a member replaced its identity without continuity", "vasp", from.member.VASPID)
+	} else if !continues {
 		return &problem{"identity-conflict", http.StatusConflict, relay.CodeIdentityConflict,
-			"Another identity is known for this VASP and this one does not continue it. If it was lost, have central's operator forget it."}
+			"Another identity is known for this VASP and this one does not continue it. If it was lost, register once with replace."}
 	}
 	if !alive || before.kept.Registration.Instance == e.kept.Registration.Instance {
 		return nil

@@ -21,6 +21,9 @@ type Registration struct {
 	Suites         []string `json:"suites"`         // it can open, best first
 	Identity       string   `json:"identity"`       // base64 of its identity chain
 	Instance       string   `json:"instance"`       // UUID, made anew at each start
+	// Replace asks central to take this identity though it does not continue
+	// the one it knows: that one is lost, or no longer the member's alone.
+	Replace bool `json:"replace,omitempty"`
 }
 
 // InvalidError says which field of a message is wrong. Its Code is
