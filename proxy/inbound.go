@@ -243,6 +243,11 @@ func (e *Enclave) exhausted(asked *envelope.Header) error {
 // answerAccount asks our backend whether an account is its customer's.
 func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer an account check"
+	if !e.accounts.allow(a.Header.Sender) {
+		e.metrics.enumeration.Inc()
+		e.Logger.Warn("a counterparty asks about more accounts than its budget allows; it may be collecting addresses", "vasp", a.Header.Sender)
+		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("over the budget of account checks")}
+	}
 	body, err := e.openSealed(a)
 	if err != nil {
 		return nil, err
@@ -252,6 +257,9 @@ func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinn
 	answered := e.askAccount(ctx, from, body.Payload)
 	if answered == nil {
 		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("our backend cannot be reached")}
+	}
+	if answered.Reason == "UNKNOWN-ADDRESS" || answered.Reason == "MISMATCHED-NAME" {
+		e.accounts.stranger(from)
 	}
 	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenAccount, id, from, answered.Result, auditReason(answered.Reason))
 	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {

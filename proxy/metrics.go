@@ -12,22 +12,23 @@ import (
 // metrics are what an SRE sees of the exchange. Label values come from closed
 // sets; no VASP id, address or text is ever a label (attack L1).
 type metrics struct {
-	exchanges *prometheus.CounterVec   // by direction, message, outcome
-	seconds   *prometheus.HistogramVec // by direction, message
-	results   *prometheus.CounterVec   // final results by direction, result
-	refused   *prometheus.CounterVec   // by reason
-	outbox    *prometheus.GaugeVec     // waiting entries by destination
-	attempts  *prometheus.CounterVec   // by destination, outcome
-	callback  prometheus.Histogram     // from acceptance to the callback's 200
-	pins      *prometheus.CounterVec   // pin events by event
-	directory prometheus.Gauge         // when the kept directory was fetched
-	lease     prometheus.Gauge         // 1 while registered with central
-	reached   prometheus.Gauge         // 1 while central says that it reaches us
-	misnamed  prometheus.Gauge         // 1 while central shows another identity for us
-	peerKeys  *prometheus.CounterVec   // by event
-	drained   *prometheus.CounterVec   // by key type
-	conflicts prometheus.Counter
-	late      prometheus.Counter
+	exchanges   *prometheus.CounterVec   // by direction, message, outcome
+	seconds     *prometheus.HistogramVec // by direction, message
+	results     *prometheus.CounterVec   // final results by direction, result
+	refused     *prometheus.CounterVec   // by reason
+	outbox      *prometheus.GaugeVec     // waiting entries by destination
+	attempts    *prometheus.CounterVec   // by destination, outcome
+	callback    prometheus.Histogram     // from acceptance to the callback's 200
+	pins        *prometheus.CounterVec   // pin events by event
+	directory   prometheus.Gauge         // when the kept directory was fetched
+	lease       prometheus.Gauge         // 1 while registered with central
+	reached     prometheus.Gauge         // 1 while central says that it reaches us
+	misnamed    prometheus.Gauge         // 1 while central shows another identity for us
+	peerKeys    *prometheus.CounterVec   // by event
+	drained     *prometheus.CounterVec   // by key type
+	conflicts   prometheus.Counter
+	enumeration prometheus.Counter
+	late        prometheus.Counter
 }
 
 var secondsBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 120, 600}
@@ -44,19 +45,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return g
 	}
 	m := &metrics{
-		exchanges: counter("enclave_exchanges_total", "Messages exchanged with counterparties.", "direction", "message", "outcome"),
-		results:   counter("enclave_verifications_total", "Verifications that reached a final result.", "direction", "result"),
-		refused:   counter("enclave_refused_total", "Envelopes refused, by the inner reason; outside there is one.", "reason"),
-		attempts:  counter("enclave_outbox_attempts_total", "Deliveries tried.", "destination", "outcome"),
-		pins:      counter("enclave_peer_pin_events_total", "Identities believed, followed or put on hold.", "event"),
-		peerKeys:  counter("enclave_peer_key_lookups_total", "Lookups of counterparties' keys, by what happened.", "event"),
-		drained:   counter("enclave_keys_exhausted_total", "Key requests of counterparties over their budget, by key type.", "key_type"),
-		conflicts: counterOne(reg, "enclave_verification_conflicts_total", "Verification ids that came again with another content."),
-		late:      counterOne(reg, "enclave_late_answers_total", "Answers that came after the final state."),
-		directory: gauge("enclave_directory_fetched_timestamp_seconds", "When the kept directory was last fetched from central."),
-		reached:   gauge("enclave_central_reaches_us", "1 while central's directory says that this enclave is up."),
-		misnamed:  gauge("enclave_identity_misrepresented", "1 while central shows others another identity for this VASP than ours."),
-		lease:     gauge("enclave_central_registered", "1 while central holds a lease for this enclave."),
+		exchanges:   counter("enclave_exchanges_total", "Messages exchanged with counterparties.", "direction", "message", "outcome"),
+		results:     counter("enclave_verifications_total", "Verifications that reached a final result.", "direction", "result"),
+		refused:     counter("enclave_refused_total", "Envelopes refused, by the inner reason; outside there is one.", "reason"),
+		attempts:    counter("enclave_outbox_attempts_total", "Deliveries tried.", "destination", "outcome"),
+		pins:        counter("enclave_peer_pin_events_total", "Identities believed, followed or put on hold.", "event"),
+		peerKeys:    counter("enclave_peer_key_lookups_total", "Lookups of counterparties' keys, by what happened.", "event"),
+		drained:     counter("enclave_keys_exhausted_total", "Key requests of counterparties over their budget, by key type.", "key_type"),
+		enumeration: counterOne(reg, "enclave_account_checks_refused_total", "Account checks of counterparties over their budget: somebody may be collecting addresses."),
+		conflicts:   counterOne(reg, "enclave_verification_conflicts_total", "Verification ids that came again with another content."),
+		late:        counterOne(reg, "enclave_late_answers_total", "Answers that came after the final state."),
+		directory:   gauge("enclave_directory_fetched_timestamp_seconds", "When the kept directory was last fetched from central."),
+		reached:     gauge("enclave_central_reaches_us", "1 while central's directory says that this enclave is up."),
+		misnamed:    gauge("enclave_identity_misrepresented", "1 while central shows others another identity for this VASP than ours."),
+		lease:       gauge("enclave_central_registered", "1 while central holds a lease for this enclave."),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "enclave_exchange_duration_seconds",
 			Help: "Time of one exchange with a counterparty.", Buckets: secondsBuckets}, []string{"direction", "message"}),
 		callback: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "enclave_verification_duration_seconds",

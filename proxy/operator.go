@@ -91,7 +91,7 @@ func (e *Enclave) VerifyPeer(ctx context.Context, id identity.VASPID, digits, by
 		case e.isSafetyNumber(digits, p.public):
 		case p.pending() != nil && e.isSafetyNumber(digits, p.pending()):
 			p.public = p.pending()
-			p.peer.Identity = p.peer.Pending
+			p.peer.Identity, p.peer.Serial = p.peer.Pending, 0
 		default:
 			return refuseDecision("the digits are not the safety number of this counterparty: compare again; when they differ on the two sides, somebody is between you")
 		}
@@ -108,7 +108,7 @@ func (e *Enclave) AcceptPeer(ctx context.Context, id identity.VASPID, by string)
 			return refuseDecision("nothing waits to be accepted: the counterparty shows the pinned identity")
 		}
 		if pending := p.pending(); pending != nil {
-			p.public, p.peer.Identity = pending, p.peer.Pending
+			p.public, p.peer.Identity, p.peer.Serial = pending, p.peer.Pending, 0
 		}
 		p.peer.State, p.peer.Pending = storage.PeerTOFU, nil
 		return nil

@@ -180,7 +180,7 @@ func (e *Enclave) compare(ctx context.Context, id identity.VASPID, chain *identi
 		return e.calmDown(ctx, p)
 	}
 	if chain.Contains(p.public.Fingerprint()) && p.peer.State != storage.PeerChangePending {
-		p.peer.Identity, p.peer.Since, p.public = shown.Bytes(), e.Now(), shown
+		p.peer.Identity, p.peer.Serial, p.peer.Since, p.public = shown.Bytes(), 0, e.Now(), shown
 		e.Logger.Warn("a counterparty changed its identity, signed by the old one", "vasp", id, "fingerprint", shown.Fingerprint())
 		return e.savePin(ctx, p, audit.FollowPeer)
 	}

@@ -113,14 +113,18 @@ type Enclave struct {
 	inflight keyedLock
 	flight   singleflight.Group
 	budget   *keyring.Budget
+	accounts accountBudgets
+	serials  chan serial
 	wanted   chan struct{} // a registration before the heartbeat is due
 }
 
 // New makes an Enclave. It does not talk to anybody yet: see Run.
 func New(ctx context.Context, c Config) (*Enclave, error) {
-	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), budget: keyring.NewBudget(nil, c.Now)}
+	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now),
+		accounts: accountBudgets{now: c.Now, of: map[identity.VASPID]*accountBudget{}}}
 	e.peers = keyring.NewPeers(keyring.PeersConfig{
 		Cache: c.Cache, Requester: e, TTL: c.KeyTTL, Now: c.Now, Skew: c.Skew, Self: c.Self, Floor: c.Floor,
+		HighestSerial: e.pins.serial, OnSerial: e.keepSerial,
 		Observe: func(event keyring.Event) { e.metrics.peerKeys.WithLabelValues(string(event)).Inc() },
 	})
 	e.self.Store(&ownIdentity{c.Signer, c.Chain})
@@ -151,6 +155,7 @@ func (e *Enclave) Run(ctx context.Context) error {
 	}
 	var background sync.WaitGroup
 	background.Go(func() { e.sweep(ctx) })
+	background.Go(func() { e.writeSerials(ctx) })
 	err := e.keepRegistered(ctx)
 	cancel(err)
 	e.outbox.wait()

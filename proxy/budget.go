@@ -1,0 +1,54 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+)
+
+// Account checks tell whether an address is a customer's. A counterparty that
+// asks about more addresses than its transfers explain is collecting them
+// (attack O1): each has a budget of questions, and a much smaller one of
+// questions whose answer is that nobody has the address.
+const (
+	accountsPerSecond = 100
+	accountsAtOnce    = 1000
+	strangersPerHour  = 360
+	strangersAtOnce   = 100
+)
+
+// accountBudgets are kept for counterparties with a pin only, so there are no
+// more of them than members.
+type accountBudgets struct {
+	now func() time.Time
+	mu  sync.Mutex
+	of  map[identity.VASPID]*accountBudget
+}
+
+type accountBudget struct{ questions, strangers *rate.Limiter }
+
+func (b *accountBudgets) find(peer identity.VASPID) *accountBudget {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	found, ok := b.of[peer]
+	if !ok {
+		found = &accountBudget{
+			rate.NewLimiter(accountsPerSecond, accountsAtOnce),
+			rate.NewLimiter(rate.Limit(strangersPerHour)/3600, strangersAtOnce),
+		}
+		b.of[peer] = found
+	}
+	return found
+}
+
+// allow says whether a counterparty may ask about one more account.
+func (b *accountBudgets) allow(peer identity.VASPID) bool {
+	f, now := b.find(peer), b.now()
+	return f.strangers.TokensAt(now) >= 1 && f.questions.AllowN(now, 1)
+}
+
+// stranger counts an address that nobody has.
+func (b *accountBudgets) stranger(peer identity.VASPID) { b.find(peer).strangers.AllowN(b.now(), 1) }
