@@ -356,6 +356,39 @@ func TestOldKeysOpenButAreNotHandedOut(t *testing.T) {
 	}
 }
 
+// Whatever is handed out after Resign is signed by the next identity, and
+// what was sealed to keys of the former one still opens.
+func TestResignSignsWithTheNextIdentity(t *testing.T) {
+	o := newOwner(t)
+	own := o.open(t)
+	before := handedOut(t, own)
+	next := newSigner(t, 7)
+	if err := own.Resign(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range handedOut(t, own) {
+		if b.Identity.Fingerprint() != next.Public().Fingerprint() || b.Serial <= before[name].Serial {
+			t.Errorf("%s: signed by %s, serial %d after %d", name, b.Identity.Fingerprint(), b.Serial, before[name].Serial)
+		}
+		if b.KeyID == before[name].KeyID && b.Epoch == 0 {
+			t.Errorf("%s: the former identity's key is handed out", name)
+		}
+		if !o.opens(t, own, b, 9) || !o.opens(t, own, before[name], 9) {
+			t.Errorf("%s: a key of the former identity or of this one does not open", name)
+		}
+	}
+	if err := own.Resign(t.Context(), newSigner(t, 8)); err == nil {
+		t.Error("another VASP's identity signs")
+	}
+	o.store.fail = errors.New("disk full")
+	if err := own.Resign(t.Context(), newSigner(t, 7)); !errors.Is(err, o.store.fail) {
+		t.Errorf("Resign without a store = %v, want %v", err, o.store.fail)
+	}
+	if _, err := own.PerVASP(t.Context()); !errors.Is(err, o.store.fail) {
+		t.Errorf("after it, PerVASP = %v: the former identity's key is handed out", err)
+	}
+}
+
 // Attack K5: who supports a stronger suite does not hand out weaker keys.
 func TestWeakerKeysThanAnnouncedAreRefused(t *testing.T) {
 	o := newOwner(t)

@@ -213,7 +213,7 @@ func refusals(t *testing.T, v *vectors) []refusal {
 }
 
 // bases are the frozen bundles that the refused ones are made of.
-func bases(t *testing.T, v *vectors) []bundleVector {
+func bases(t testing.TB, v *vectors) []bundleVector {
 	t.Helper()
 	derived := slices.IndexFunc(v.Derived, func(d derivedVector) bool { return d.Suite == "x25519" && d.Requester == 9 })
 	perVASP := slices.IndexFunc(v.Bundles, func(b bundleVector) bool { return b.Name == "PerVasp x25519" })
@@ -222,7 +222,7 @@ func bases(t *testing.T, v *vectors) []bundleVector {
 
 // lookup looks for the key of a base, as VASP 9, and is answered with the
 // refused bundle.
-func (v *vectors) lookup(t *testing.T, r refusal) (s *seeker, ref keyring.Ref, bundle []byte) {
+func (v *vectors) lookup(t testing.TB, r refusal) (s *seeker, ref keyring.Ref, bundle []byte) {
 	t.Helper()
 	all := bases(t, v)
 	base := all[slices.IndexFunc(all, func(b bundleVector) bool { return b.Name == r.Of })].Bundle

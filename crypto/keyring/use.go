@@ -87,7 +87,7 @@ func (o *Own) find(u Use) builder {
 	switch u.Type {
 	case identity.PerAddress:
 		e, ok := o.epochs[u.Epoch]
-		if !ok || !now.Before(e.deleteAfter) || u.Scope == [32]byte{} {
+		if !ok || !now.Before(e.deleteAfter) {
 			return nil
 		}
 		return func() (*envelope.PrivateKey, error) { return e.open(u) }

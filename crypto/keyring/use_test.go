@@ -241,6 +241,41 @@ func TestSweepTriesAgainWhatTheStoreKept(t *testing.T) {
 	}
 }
 
+// Invariant: a key that is consumed while it is built again is not given, and
+// not kept.
+func TestKeyThatEndsWhileItIsBuiltIsGone(t *testing.T) {
+	o := newOwner(t)
+	var own *keyring.Own
+	readings, end := 0, func() {}
+	o.config.Now = func() time.Time {
+		if readings++; readings == 2 { // when the key is built, and looked for again
+			end()
+		}
+		return o.now()
+	}
+	own = o.open(t)
+	for name, c := range map[string]struct {
+		bundle *identity.Bundle
+		end    func(id identity.KeyID)
+	}{
+		"consumed":  {perVerification(t, own, 9), func(id identity.KeyID) { own.Consume(id) }},
+		"forgotten": {parse(t, newReplyKey(t, own, identity.PerAddress, 9).Bundle), func(id identity.KeyID) { own.Forget(id) }},
+	} {
+		for range 256 { // until it is kept built no more
+			newReplyKey(t, own, identity.PerAddress, 9)
+		}
+		readings, end = 0, func() { c.end(c.bundle.KeyID) }
+		for range 2 {
+			if _, err := own.PrivateFor(useOf(c.bundle, 9)); !errors.Is(err, keyring.ErrUnknownKey) {
+				t.Errorf("%s: PrivateFor = %v, want ErrUnknownKey", name, err)
+			}
+		}
+		if readings < 2 {
+			t.Errorf("%s: the key was not looked for again", name)
+		}
+	}
+}
+
 // More keys than are kept built open all the same.
 func TestKeysBeyondThoseKeptBuiltOpen(t *testing.T) {
 	o := newOwner(t)
