@@ -455,8 +455,9 @@ func TestRefusalsThatTellWhy(t *testing.T) {
 		{"UNKNOWN-MESSAGE-TYPE", w.A.Seal(w.B, proxytest.Message{Type: envelope.TxInquiry})},
 		{"UNKNOWN-MESSAGE-TYPE", w.A.Seal(w.B, proxytest.Message{Type: envelope.Refusal, Payload: []byte("BUSY")})},
 		{"UNKNOWN-MESSAGE-TYPE", w.A.Seal(w.B, proxytest.Message{Type: envelope.VerificationAnswer})},
-		{"INVALID-KEY-TYPE", w.A.Seal(w.B, proxytest.Message{Type: envelope.KeyRequest, Edit: func(h *envelope.Header) { h.KeyType = identity.PerAddress }})},
-		{"INVALID-KEY-TYPE", w.A.Seal(w.B, proxytest.Message{Type: envelope.VerificationRequest, Edit: func(h *envelope.Header) { h.KeyType = identity.PerVerification }})},
+		{"INVALID-KEY-TYPE", w.A.Seal(w.B, proxytest.Message{Type: envelope.KeyRequest, Edit: func(h *envelope.Header) { h.KeyType = 0 }})},
+		{"ENVELOPE-REJECTED", w.A.Seal(w.B, proxytest.Message{Type: envelope.KeyRequest, Payload: make([]byte, 32), Edit: func(h *envelope.Header) { h.KeyType = identity.PerAddress }})}, // without a scope
+		{"NEW-KEY-NEEDED", w.A.Seal(w.B, proxytest.Message{Type: envelope.VerificationRequest, Edit: func(h *envelope.Header) { h.KeyType = identity.PerVerification }})},
 	} {
 		_, reply := w.Central.Send(w.B.ID, c.message)
 		if code := refusal(t, w.B, reply); code != c.code {
