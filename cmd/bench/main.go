@@ -44,6 +44,9 @@ func run(ctx context.Context, o options) error {
 	if err := r.measure(ctx, o); err != nil {
 		return err
 	}
+	if err := r.measureKeys(ctx, o); err != nil {
+		return err
+	}
 	r.print(os.Stdout)
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -57,6 +60,11 @@ func run(ctx context.Context, o options) error {
 	for _, s := range r.Path {
 		if s.Errors > 0 {
 			return fmt.Errorf("%d verifications failed at %d at once", s.Errors, s.Concurrency)
+		}
+	}
+	for _, k := range r.Keys {
+		if k.Errors > 0 {
+			return fmt.Errorf("%d verifications failed with %s keys, %s", k.Errors, k.KeyType, k.Suite)
 		}
 	}
 	return nil

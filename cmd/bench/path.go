@@ -25,16 +25,18 @@ var concurrencies = []int{1, 16, 64, 256}
 type world struct {
 	*sandbox.Alliance
 	backend *backend
-	body    []byte
+	body    func() []byte // of the next verification; nil for no more
 }
 
-func newWorld(ctx context.Context, bin, dir string) (*world, error) {
+// newWorld prepares an alliance; nothing runs yet. The settings are added to
+// both enclaves' and to the robots'.
+func newWorld(bin, dir string, enclave, robot []string) (*world, error) {
 	binaries, err := sandbox.BinariesIn(bin)
 	if err != nil {
 		return nil, err
 	}
 	quiet := []string{"VEGA_LOG_LEVEL=info"}
-	alliance, err := sandbox.New(dir, binaries, sandbox.Options{Enclave: quiet})
+	alliance, err := sandbox.New(dir, binaries, sandbox.Options{Enclave: append(quiet, enclave...), Robot: robot})
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +46,8 @@ func newWorld(ctx context.Context, bin, dir string) (*world, error) {
 	}
 	sender := alliance.VASPs[0]
 	sender.Enclave.Env = append(sender.Enclave.Env, "VEGA_VERIFICATION_CALLBACK_API_PATH=http://"+b.listener.Addr().String()+"/callback")
-	w := &world{alliance, b, sandbox.Request(alliance.VASPs[1].ID)}
-	return w, alliance.Start(ctx)
+	body := sandbox.Request(alliance.VASPs[1].ID)
+	return &world{alliance, b, func() []byte { return body }}, nil
 }
 
 // backend takes the sender's callbacks and wakes who waits for them.
@@ -125,7 +127,7 @@ type sample struct {
 	Commits     float64 `json:"commitsPerVerification"` // of both histories
 }
 
-// load keeps n verifications under way for a while.
+// load keeps n verifications under way for a while, or until there are no more.
 func (w *world) load(ctx context.Context, n int, span time.Duration) (latencies []time.Duration, failed int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, span+time.Minute)
 	defer cancel()
@@ -139,8 +141,12 @@ func (w *world) load(ctx context.Context, n int, span time.Duration) (latencies 
 		workers.Go(func() {
 			var mine []time.Duration
 			for time.Now().Before(until) && ctx.Err() == nil {
+				body := w.body()
+				if body == nil {
+					break
+				}
 				start := time.Now()
-				if err := w.one(ctx, client); err != nil {
+				if err := w.one(ctx, client, body); err != nil {
 					failures.Add(1)
 					continue
 				}
@@ -159,8 +165,8 @@ func (w *world) load(ctx context.Context, n int, span time.Duration) (latencies 
 }
 
 // one is a verification from the POST to the callback's 200.
-func (w *world) one(ctx context.Context, client *http.Client) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.VASPs[0].API+"/v1/verifications", bytes.NewReader(w.body))
+func (w *world) one(ctx context.Context, client *http.Client, body []byte) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.VASPs[0].API+"/v1/verifications", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ type report struct {
 	Path    []sample `json:"path"` // medians, by concurrency
 	Floor   floor    `json:"floor"`
 	Ratio   float64  `json:"cpuToFloorAtConcurrency64"`
+	Keys    []keyRow `json:"keys"` // medians, by key type and suite
 
 	ReadyMs    float64 `json:"readyMs"`
 	IdleMiB    float64 `json:"idleRSSMiB"`
@@ -37,11 +38,14 @@ func (r *report) measure(ctx context.Context, o options) error {
 	if r.Disk, err = filesystem(dir); err != nil {
 		return err
 	}
-	w, err := newWorld(ctx, o.bin, dir)
+	w, err := newWorld(o.bin, dir, nil, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = w.Stop() }()
+	if err := w.Start(ctx); err != nil {
+		return err
+	}
 	if err := r.atRest(ctx, w, o); err != nil {
 		return err
 	}
@@ -151,4 +155,5 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "\nCPU per verification at 64 at once is **%.2f** times the floor.\n", r.Ratio)
 	fmt.Fprintf(w, "\n| enclave | |\n| --- | ---: |\n| start to ready | %.0f ms |\n| idle RSS | %.1f MiB |\n| RSS after the load | %.1f MiB |\n| binary | %.1f MiB |\n| central, RSS after the load | %.1f MiB |\n",
 		r.ReadyMs, r.IdleMiB, r.LoadedMiB, r.BinaryMiB, r.CentralMiB)
+	r.printKeys(w)
 }
