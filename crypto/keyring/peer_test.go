@@ -522,33 +522,58 @@ func TestDirectedKeysMustBeForUs(t *testing.T) {
 	}
 }
 
-// Target 8: of all pairs of the type that is asked for and the type that is
-// offered, only equal ones pass, asked for or adopted (attack K5).
-func TestNoTypeStandsInForAnother(t *testing.T) {
+// Target 8: of all pairs of type and suite that are asked for and offered,
+// those pass whose type is equal and whose suite is the strongest that both
+// sides have, asked for or adopted (attacks K5, K8).
+func TestOnlyThePolicysPairsPass(t *testing.T) {
 	types := []identity.KeyType{identity.PerVASP, identity.PerAddress, identity.PerVerification}
-	for _, asked := range types {
-		for _, offered := range types {
-			s := newSeeker(t)
-			var bundle []byte
-			s.answer = func(_ keyring.Ref, nonce [32]byte) ([]byte, error) {
-				b := s.bundle(t)
-				b.Type, b.Nonce, b.Audience = offered, nonce, 9
-				bundle = sign(t, s.owner, b)
-				return bundle, nil
-			}
-			want := keyring.OtherType
-			if asked == offered {
-				want = ""
-			}
-			ref := keyring.Ref{VASP: 7, Type: asked}
-			if _, err := s.peers.Key(t.Context(), ref, s.owner.Public()); reason(err) != want {
-				t.Errorf("%s asked, %s offered: Key = %v, want %q", asked, offered, err, want)
-			}
-			if _, err := s.peers.Adopt(t.Context(), ref, bundle, s.owner.Public()); reason(err) != want {
-				t.Errorf("%s asked, %s offered: Adopt = %v, want %q", asked, offered, err, want)
+	both := []identity.Suite{identity.SuiteXWing, identity.SuiteX25519}
+	passed := 0
+	for _, floor := range [][]identity.Suite{both, both[:1], both[1:]} {
+		for _, suite := range both {
+			for _, announced := range [][]identity.Suite{{suite}, both, append(slices.Clone(both), 200)} {
+				for _, asked := range types {
+					for _, offered := range types {
+						strongest := slices.IndexFunc(floor, func(s identity.Suite) bool { return slices.Contains(announced, s) })
+						want := asked == offered && strongest >= 0 && floor[strongest] == suite
+						got := tryPair(t, floor, suite, announced, asked, offered)
+						if got != want {
+							t.Errorf("floor %v, asked for %s, offered %s of %s, announcing %v: used = %t", floor, asked, offered, suite, announced, got)
+						}
+						if got {
+							passed++
+						}
+					}
+				}
 			}
 		}
 	}
+	if passed != 3*(4+3+3) {
+		t.Errorf("%d pairs passed, want 30", passed)
+	}
+}
+
+// tryPair says whether a key is used, asked for and adopted alike.
+func tryPair(t *testing.T, floor []identity.Suite, suite identity.Suite, announced []identity.Suite, asked, offered identity.KeyType) bool {
+	t.Helper()
+	s := newSeeker(t)
+	s.peers = keyring.NewPeers(keyring.PeersConfig{Cache: s.cache, Requester: s, TTL: ttl, Now: s.now, Skew: skew, Self: 9, Floor: floor})
+	var bundle []byte
+	s.answer = func(_ keyring.Ref, nonce [32]byte) ([]byte, error) {
+		b := s.bundle(t)
+		b.Suite, b.PublicKey, b.Suites = suite, make([]byte, suite.PublicKeySize()), announced
+		b.PublicKey[0] = 9
+		b.Type, b.Nonce, b.Audience = offered, nonce, 9
+		bundle = sign(t, s.owner, b)
+		return bundle, nil
+	}
+	ref := keyring.Ref{VASP: 7, Type: asked}
+	_, fetched := s.peers.Key(t.Context(), ref, s.owner.Public())
+	_, adopted := s.peers.Adopt(t.Context(), ref, bundle, s.owner.Public())
+	if (fetched == nil) != (adopted == nil) || fetched != nil && reason(fetched) == "" {
+		t.Errorf("floor %v, asked for %s, offered %s of %s: Key = %v, Adopt = %v", floor, asked, offered, suite, fetched, adopted)
+	}
+	return fetched == nil
 }
 
 // Two verifications at once never share a single-use key.

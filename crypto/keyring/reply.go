@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -58,7 +59,7 @@ func (o *Own) addReply(k OwnKey, suite identity.Suite, peer identity.VASPID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.replies[k.ID] = replyKey{
-		use: Use{ID: k.ID, Type: k.Type, Peer: peer}, suite: suite, wrapped: k.Wrapped, deleteAfter: k.DeleteAfter,
+		use: Use{ID: k.ID, Type: k.Type, Peer: peer}, suite: suite, wrapped: bytes.Clone(k.Wrapped), deleteAfter: k.DeleteAfter,
 	}
 }
 
