@@ -19,6 +19,7 @@ type Message struct {
 	Payload     []byte
 	ReplyBundle []byte
 	InReplyTo   [32]byte
+	To          *identity.Bundle // nil: the recipient's present key
 
 	// Edit changes the header before it is sealed and signed.
 	Edit func(*envelope.Header)
@@ -40,7 +41,10 @@ func (p *Party) Seal(to *Party, m Message) []byte {
 	}
 	var key *envelope.PublicKey
 	if m.Type.Sealed() {
-		bundle := to.Bundle()
+		bundle := m.To
+		if bundle == nil {
+			bundle = to.Bundle()
+		}
 		var err error
 		if key, err = envelope.ParsePublicKey(bundle.Suite, bundle.PublicKey); err != nil {
 			t.Fatal(err)
