@@ -62,6 +62,16 @@ func (d *directory) snapshot() (list []relay.Member, fetched time.Time) {
 	return d.list, d.fetched
 }
 
+// settle waits until central may be asked again, unless ctx ends before.
+func (d *directory) settle(ctx context.Context) bool {
+	select {
+	case <-time.After(directoryAgain):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // mayAsk says whether central has not been asked just now, and notes that it
 // will be.
 func (d *directory) mayAsk(now time.Time) bool {

@@ -68,6 +68,9 @@ func (e *Enclave) loadPins(ctx context.Context) error {
 // accepted from it (attacks K1, K3).
 func (e *Enclave) pinned(ctx context.Context, id identity.VASPID) (*identity.Public, error) {
 	p, isNew, err := e.candidate(ctx, id)
+	if kindOf(err) == Unavailable && e.books.settle(ctx) { // it may have registered a moment ago
+		p, isNew, err = e.candidate(ctx, id)
+	}
 	if err == nil && isNew {
 		p, err = e.firstUse(ctx, p)
 	}
