@@ -52,7 +52,7 @@ type Bundle struct {
 	KeyID     KeyID
 	PublicKey []byte // raw, Suite.PublicKeySize() bytes
 	Type      KeyType
-	Scope     [32]byte // what the key is limited to; zero for PerVASP
+	Scope     [32]byte // what a PerAddress key is limited to; zero for reply keys and other types
 	Epoch     uint64   // which of the owner's epoch secrets, PerAddress only
 	Audience  VASPID   // who may use it; 0 is anyone
 	Serial    uint64   // rises with every bundle the owner signs (attack K7)

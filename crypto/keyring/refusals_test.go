@@ -242,13 +242,13 @@ func (v *vectors) lookup(t testing.TB, r refusal) (s *seeker, ref keyring.Ref, b
 // envelope has a nonce, and that an envelope may have waited.
 func (v *vectors) judge(t *testing.T, r refusal) keyring.Reason {
 	t.Helper()
-	s, ref, bundle := v.lookup(t, r)
+	s, ref, _ := v.lookup(t, r)
 	k, err := s.peers.Key(t.Context(), ref, s.owner.Public())
 	why := reason(err)
 	if k != nil || why == "" {
 		t.Errorf("%s, as an answer: Key = %v, %v", r, k, err)
 	}
-	s, ref, bundle = v.lookup(t, r)
+	s, ref, bundle := v.lookup(t, r)
 	s.entries[ref] = bundle
 	if _, _ = s.peers.Key(t.Context(), ref, s.owner.Public()); s.events[keyring.CacheRefused] == 0 && why != keyring.OtherNonce {
 		t.Errorf("%s, from the cache: used", r)

@@ -38,8 +38,10 @@ func TestConsumedKeyIsGone(t *testing.T) {
 	o := newOwner(t)
 	own := o.open(t)
 	a, b := perVerification(t, own, 9), perVerification(t, own, 9)
-	if !o.opens(t, own, a, 9) || !o.opens(t, own, a, 9) {
-		t.Error("before Consume a key does not open: a crash while opening would lose it")
+	for range 2 { // opening is not consuming: what was opened may not be durable yet
+		if !o.opens(t, own, a, 9) {
+			t.Error("before Consume the key does not open")
+		}
 	}
 	if !own.Consume(a.KeyID) {
 		t.Error("Consume of a usable key = false")
