@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -244,7 +245,9 @@ func TestNoBitOfARequestCanBeFlipped(t *testing.T) {
 // Replies that central changes, makes up or moves, and those of a counterparty
 // that does so itself: A takes none for an answer. Its backend hears one and
 // the same error, and a verification goes on waiting for its real answer.
-func TestAttacksOnReplies(t *testing.T) {
+func TestAttacksOnReplies(t *testing.T) { synctest.Test(t, attacksOnReplies) }
+
+func attacksOnReplies(t *testing.T) {
 	w := proxytest.NewWorld(t)
 	verified(w)
 	finished(t, w, verify(t, w, request(w)))
@@ -323,33 +326,31 @@ func TestAttacksOnReplies(t *testing.T) {
 		attacks = append(attacks, attack{"honest but for its " + reason, reason, byB(m)})
 	}
 	for _, a := range attacks {
-		t.Run(a.name, func(t *testing.T) {
-			set := func(k envelope.MessageType, f func([]byte) []byte) {
-				mu.Lock()
-				defer mu.Unlock()
-				kind, forge = k, f
-			}
-			before := w.A.Metric("enclave_refused_total", a.reason)
-			set(envelope.AccountAnswer, a.forge)
-			status, answer := w.A.Call(http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID))
-			if status != http.StatusBadGateway || string(answer) != problemRejected {
-				t.Errorf("an account check = %d %s", status, answer)
-			}
-			if n := w.A.Metric("enclave_refused_total", a.reason) - before; n != 1 {
-				t.Errorf("enclave_refused_total{reason=%q} rose by %v", a.reason, n)
-			}
-			before = w.A.Metric("enclave_refused_total", a.reason)
-			set(envelope.VerificationAnswer, a.forge)
-			id := verify(t, w, request(w))
-			w.Await("the forged answer is refused", func() bool { return w.A.Metric("enclave_refused_total", a.reason) > before })
-			if r := row(t, w.A, id); r["result"] != "WAIT" || called(w.A, id) != 0 {
-				t.Errorf("row %v, %d callbacks", r["result"], called(w.A, id))
-			}
-			set(0, nil)
-			if r := finished(t, w, id); r["result"] != "VERIFIED" || r["ivms101Beneficiary"] != said {
-				t.Errorf("row %v", r)
-			}
-		})
+		set := func(k envelope.MessageType, f func([]byte) []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			kind, forge = k, f
+		}
+		before := w.A.Metric("enclave_refused_total", a.reason)
+		set(envelope.AccountAnswer, a.forge)
+		status, answer := w.A.Call(http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID))
+		if status != http.StatusBadGateway || string(answer) != problemRejected {
+			t.Errorf("%s: an account check = %d %s", a.name, status, answer)
+		}
+		if n := w.A.Metric("enclave_refused_total", a.reason) - before; n != 1 {
+			t.Errorf("%s: enclave_refused_total{reason=%q} rose by %v", a.name, a.reason, n)
+		}
+		before = w.A.Metric("enclave_refused_total", a.reason)
+		set(envelope.VerificationAnswer, a.forge)
+		id := verify(t, w, request(w))
+		w.Await("refused: "+a.name, func() bool { return w.A.Metric("enclave_refused_total", a.reason) > before })
+		if r := row(t, w.A, id); r["result"] != "WAIT" || called(w.A, id) != 0 {
+			t.Errorf("%s: row %v, %d callbacks", a.name, r["result"], called(w.A, id))
+		}
+		set(0, nil)
+		if r := finished(t, w, id); r["result"] != "VERIFIED" || r["ivms101Beneficiary"] != said {
+			t.Errorf("%s: row %v", a.name, r)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy/proxytest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
@@ -320,7 +321,9 @@ func TestBadUUIDsFindNothing(t *testing.T) {
 }
 
 // A VASP that is known and not a live member, and a directory never seen.
-func TestVASPsThatCannotBeVerifiedWith(t *testing.T) {
+func TestVASPsThatCannotBeVerifiedWith(t *testing.T) { synctest.Test(t, vASPsThatCannotBeVerifiedWith) }
+
+func vASPsThatCannotBeVerifiedWith(t *testing.T) {
 	w := proxytest.NewWorld(t)
 	w.Central.EditDirectory(func(d *relay.Directory) {
 		d.VASPs = append(d.VASPs, relay.Member{

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,7 +34,9 @@ func TestContractSelfAndHealth(t *testing.T) {
 
 // Contract 2.2: own VASP included, ids strings, what enclaves tell each other
 // through the directory left out.
-func TestContractDirectory(t *testing.T) {
+func TestContractDirectory(t *testing.T) { synctest.Test(t, contractDirectory) }
+
+func contractDirectory(t *testing.T) {
 	w := proxytest.NewWorld(t)
 	w.Central.EditDirectory(func(d *relay.Directory) {
 		for i := range d.VASPs {

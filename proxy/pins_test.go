@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
@@ -99,6 +100,10 @@ func TestNothingIsPinnedBeforeASignatureHolds(t *testing.T) {
 // exchanged with it in either direction, over restarts, until an operator
 // decides.
 func TestAnotherIdentityPutsACounterpartyOnHold(t *testing.T) {
+	synctest.Test(t, anotherIdentityPutsACounterpartyOnHold)
+}
+
+func anotherIdentityPutsACounterpartyOnHold(t *testing.T) {
 	w := proxytest.NewWorld(t)
 	verified(w)
 	finished(t, w, verify(t, w, request(w)))
@@ -183,6 +188,10 @@ func renew(t testing.TB, w *proxytest.World, p *proxytest.Party) (next *identity
 // A new identity that the old one has signed is followed; from then on the old
 // one is nobody's.
 func TestASignedChangeOfIdentityIsFollowed(t *testing.T) {
+	synctest.Test(t, aSignedChangeOfIdentityIsFollowed)
+}
+
+func aSignedChangeOfIdentityIsFollowed(t *testing.T) {
 	w := proxytest.NewWorld(t)
 	verified(w)
 	finished(t, w, verify(t, w, request(w)))
@@ -245,6 +254,10 @@ func TestVerifiedOnlyRefusesBeforeAnythingLeaves(t *testing.T) {
 // An identity in the directory that cannot be read, or is of another VASP, is
 // no identity: nothing is pinned.
 func TestABadIdentityInTheDirectoryIsNotPinned(t *testing.T) {
+	synctest.Test(t, aBadIdentityInTheDirectoryIsNotPinned)
+}
+
+func aBadIdentityInTheDirectoryIsNotPinned(t *testing.T) {
 	w := proxytest.NewWorld(t)
 	for name, text := range map[string]string{
 		"no base64": "!", "no chain": base64.StdEncoding.EncodeToString([]byte("chain")), "none": "",
