@@ -44,11 +44,18 @@ func (b *accountBudgets) find(peer identity.VASPID) *accountBudget {
 	return found
 }
 
-// allow says whether a counterparty may ask about one more account.
-func (b *accountBudgets) allow(peer identity.VASPID) bool {
+// allow says whether a counterparty may ask about one more account. Until the
+// answer is there the account counts as one that nobody has, so that many
+// questions at once do not pass together; customer gives that back.
+func (b *accountBudgets) allow(peer identity.VASPID) (customer func(), ok bool) {
 	f, now := b.find(peer), b.now()
-	return f.strangers.TokensAt(now) >= 1 && f.questions.AllowN(now, 1)
+	if !f.questions.AllowN(now, 1) {
+		return nil, false
+	}
+	taken := f.strangers.ReserveN(now, 1)
+	if taken.DelayFrom(now) > 0 {
+		taken.CancelAt(now)
+		return nil, false
+	}
+	return func() { taken.CancelAt(now) }, true
 }
-
-// stranger counts an address that nobody has.
-func (b *accountBudgets) stranger(peer identity.VASPID) { b.find(peer).strangers.AllowN(b.now(), 1) }

@@ -205,7 +205,7 @@ func (e *Enclave) lookAtOurselves(fresh *relay.Directory) {
 	}
 	e.metrics.reached.Set(map[bool]float64{true: 1}[up])
 	shown, err := base64.StdEncoding.DecodeString(us.Identity)
-	if err == nil && bytes.HasPrefix(e.self.Load().chain, shown) || e.replace.Load() { // ours, or ours before a rotation
+	if err == nil && bytes.Equal(e.self.Load().chain, shown) || e.replace.Load() || e.rotating.Load() {
 		e.metrics.misnamed.Set(0)
 		return
 	}

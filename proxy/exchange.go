@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,7 +71,8 @@ func (e *Enclave) scope(t identity.KeyType, peer identity.VASPID, symbol, networ
 		return scope
 	}
 	b := newText().str("vasp", peer.String()).str("symbol", strings.ToUpper(symbol)).
-		str("network", strings.ToUpper(network)).str("address", norm.NFC.String(address)).end()
+		str("network", strings.ToUpper(network)).str("address", norm.NFC.String(address)).
+		str("epoch", strconv.FormatInt(e.Now().Unix()/int64(keyring.EpochLength.Seconds()), 10)).end()
 	return e.History.MAC("scope", b)
 }
 

@@ -115,6 +115,7 @@ func (e *Enclave) changeIdentity(ctx context.Context, kek identity.AEAD, verb, b
 	if err != nil {
 		return fail(op, Storage, err)
 	}
+	e.rotating.Store(true) // until central has it, it shows the one before
 	e.self.Store(&ownIdentity{next, statements})
 	e.Logger.Warn("our identity changed", "verb", verb, "fingerprint", next.Public().Fingerprint().String(), "by", by)
 	if err := e.Own.Resign(context.WithoutCancel(ctx), next); err != nil {

@@ -243,7 +243,8 @@ func (e *Enclave) exhausted(asked *envelope.Header) error {
 // answerAccount asks our backend whether an account is its customer's.
 func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer an account check"
-	if !e.accounts.allow(a.Header.Sender) {
+	customer, ok := e.accounts.allow(a.Header.Sender)
+	if !ok {
 		e.metrics.enumeration.Inc()
 		e.Logger.Warn("a counterparty asks about more accounts than its budget allows; it may be collecting addresses", "vasp", a.Header.Sender)
 		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("over the budget of account checks")}
@@ -258,8 +259,8 @@ func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinn
 	if answered == nil {
 		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("our backend cannot be reached")}
 	}
-	if answered.Reason == "UNKNOWN-ADDRESS" || answered.Reason == "MISMATCHED-NAME" {
-		e.accounts.stranger(from)
+	if answered.Reason != "UNKNOWN-ADDRESS" && answered.Reason != "MISMATCHED-NAME" {
+		customer()
 	}
 	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenAccount, id, from, answered.Result, auditReason(answered.Reason))
 	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
@@ -631,7 +632,7 @@ func (e *Enclave) recordError(ctx context.Context, key verificationKey, hash [32
 	if !row.Received {
 		return nil // of a transfer to ourselves that never came in
 	}
-	if row.Result != storage.Verified && row.Reason != requestTimeout {
+	if row.Result != storage.Verified {
 		return nil // what our own side has refused, nobody else's word changes (A7)
 	}
 	result, err := storage.ParseResult(p.Result)

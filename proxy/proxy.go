@@ -101,6 +101,7 @@ type Config struct {
 // concurrently.
 type Enclave struct {
 	Config
+	rotating atomic.Bool                 // central does not know our present identity yet
 	replace  atomic.Bool                 // the next registration replaces the known identity
 	self     atomic.Pointer[ownIdentity] // Config's, until it is rotated
 	peers    *keyring.Peers

@@ -75,6 +75,7 @@ func (e *Enclave) register(ctx context.Context) (*relay.Lease, error) {
 		return nil, &mendError{fmt.Sprintf("the alliance access key belongs to VASP %s and VEGA_VASP_ID says %s: set the one that goes with the other", lease.VASPID, e.Self)}
 	}
 	e.replace.Store(false)
+	e.rotating.Store(false)
 	e.metrics.lease.Set(1)
 	if err := e.refreshDirectory(ctx); err != nil {
 		e.Logger.Warn("central gave no directory; the kept one serves", "err", err)

@@ -53,7 +53,7 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	note(named("VEGA_CENTRAL_ALLOWLIST", err))
 	files, err := edge.FileCertificates(s.TLSCertFile, s.TLSKeyFile)
 	if err == nil {
-		err = errors.Join(files.ValidAt(time.Now()), files.Covers(s.PublicEndpoint.URL().Hostname()))
+		err = errors.Join(files.ValidAt(time.Now()), covers(files, s.PublicEndpoint.URL().Hostname()))
 		p.certificates = files
 	}
 	note(named("VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE", err))
@@ -87,6 +87,14 @@ func suites(preferred string) (published, floor []identity.Suite) {
 // allianceKey is the key pair that requests in both directions are signed by.
 func allianceKey(s *Settings) relay.Key {
 	return relay.Key{Access: s.AccessKey, Secret: relay.NewSecret(s.SecretKey.Reveal())}
+}
+
+// covers wants a certificate that central will take for our endpoint.
+func covers(files *edge.Files, host string) error {
+	if err := files.Covers(host); err != nil {
+		return fmt.Errorf("central will refuse it at VEGA_ENCLAVE_PUBLIC_ENDPOINT; get one with %s as a subject alternative name: %w", host, err)
+	}
+	return nil
 }
 
 func named(setting string, err error) error {

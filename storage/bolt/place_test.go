@@ -173,11 +173,11 @@ func TestAValueOfAnotherFile(t *testing.T) {
 
 // The two head records are bound to the file too.
 func TestAnOlderStateRecord(t *testing.T) {
-	path, want, _, _ := rowVersions(t)
+	path, _, _, _ := rowVersions(t)
 	keys, values := cells(t, path, "meta")
 	db := mustOpen(t, options(t, path))
 	mustApply(t, db, &storage.Change{Verification: storagetest.Row(2), Audit: []storage.AuditEntry{{Time: noon, Verb: "open"}}})
-	want, _ = readSample(db)
+	want, _ := readSample(db)
 	mustClose(t, db)
 	for i, key := range keys {
 		if string(key) == "state" {
