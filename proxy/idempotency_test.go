@@ -342,3 +342,27 @@ func TestHangingUpDoesNotDecide(t *testing.T) {
 		}
 	})
 }
+
+// An account check that central replays is answered once: a replay asks nobody
+// and uses up nothing of its sender's budget. Other checks go on.
+func TestAReplayedAccountCheckIsRefused(t *testing.T) {
+	w := proxytest.NewWorld(t)
+	check := w.A.Seal(w.B, proxytest.Message{Type: envelope.AccountRequest, ReplyBundle: w.A.EncodedBundle(), Payload: []byte(`{"symbol":"ETH","version":"1.0","ivms101":{"beneficiary":{"accountNumber":["0xAbC1"]}}}`)})
+	if _, reply := w.Central.Send(w.B.ID, check); proxytest.TypeOf(reply) != envelope.AccountAnswer {
+		t.Fatalf("answered with a %s", proxytest.TypeOf(reply))
+	}
+	for range 1500 { // more than any budget
+		if _, reply := w.Central.Send(w.B.ID, check); proxytest.TypeOf(reply) != envelope.Refusal || refusal(t, w.B, reply) != rejected {
+			t.Fatalf("a replay is answered with a %s", proxytest.TypeOf(reply))
+		}
+	}
+	if n := len(w.B.Backend.Asked()); n != 1 {
+		t.Errorf("the backend was asked %d times", n)
+	}
+	if n := w.B.Metric("enclave_refused_total", "replay"); n != 1500 {
+		t.Errorf("%v replays are counted", n)
+	}
+	for range 50 {
+		ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID))
+	}
+}

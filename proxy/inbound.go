@@ -243,6 +243,9 @@ func (e *Enclave) exhausted(asked *envelope.Header) error {
 // answerAccount asks our backend whether an account is its customer's.
 func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer an account check"
+	if reason := e.once.add(a.Header.Sender, a.Hash(), a.Header.Expires.Add(e.Skew), e.Now()); reason != "" {
+		return nil, e.metrics.refuse(op, reason, errors.New("answered before, or too many at once"))
+	}
 	customer, ok := e.accounts.allow(a.Header.Sender)
 	if !ok {
 		e.metrics.enumeration.Inc()

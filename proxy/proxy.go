@@ -112,6 +112,7 @@ type Enclave struct {
 	instance uuid.UUID
 	sequence sequence
 	inflight keyedLock
+	once     once
 	flight   singleflight.Group
 	budget   *keyring.Budget
 	accounts accountBudgets
