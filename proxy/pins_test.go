@@ -41,7 +41,7 @@ func refresh(w *proxytest.World, p *proxytest.Party, seen func() bool) {
 	})
 }
 
-func state(t testing.TB, p *proxytest.Party, peer identity.VASPID) storage.PeerState {
+func pinState(t testing.TB, p *proxytest.Party, peer identity.VASPID) storage.PeerState {
 	t.Helper()
 	stored, err := p.History.Peer(t.Context(), peer)
 	if err != nil {
@@ -64,7 +64,7 @@ func TestFirstUseIsAudited(t *testing.T) {
 		if n := p.Metric(pinEvents, audit.PinPeer); n != 1 {
 			t.Errorf("%s counts %v first uses", p.ID, n)
 		}
-		if s := state(t, p, peer.ID); s != storage.PeerTOFU {
+		if s := pinState(t, p, peer.ID); s != storage.PeerTOFU {
 			t.Errorf("state %v", s)
 		}
 		if !strings.Contains(p.Log.String(), "believed on first use") {
@@ -91,7 +91,7 @@ func TestNothingIsPinnedBeforeASignatureHolds(t *testing.T) {
 	if _, reply := w.Central.Send(w.B.ID, honest); proxytest.TypeOf(reply) != envelope.KeyAnswer {
 		t.Errorf("the honest one is answered with a %s", proxytest.TypeOf(reply))
 	}
-	if s := state(t, w.B, w.A.ID); s != storage.PeerTOFU {
+	if s := pinState(t, w.B, w.A.ID); s != storage.PeerTOFU {
 		t.Errorf("state %v", s)
 	}
 }
@@ -111,7 +111,7 @@ func anotherIdentityPutsACounterpartyOnHold(t *testing.T) {
 	waiting := verify(t, w, request(w)) // accepted before, delivered never
 	w.Central.Down(false)
 	w.Central.ShowIdentity(w.B.ID, chain(t, mallory(t, w.B.ID)))
-	refresh(w, w.A, func() bool { return state(t, w.A, w.B.ID) == storage.PeerChangePending })
+	refresh(w, w.A, func() bool { return pinState(t, w.A, w.B.ID) == storage.PeerChangePending })
 	onHold := func() {
 		t.Helper()
 		relayed, asked := len(w.Central.Relayed()), len(w.A.Backend.Asked())
@@ -216,7 +216,7 @@ func aSignedChangeOfIdentityIsFollowed(t *testing.T) {
 		t.Fatal(parsed, err)
 	}
 	w.Central.ShowIdentity(w.B.ID, chainOf(t, w.B))
-	refresh(w, w.A, func() bool { return state(t, w.A, w.B.ID) == storage.PeerChangePending })
+	refresh(w, w.A, func() bool { return pinState(t, w.A, w.B.ID) == storage.PeerChangePending })
 }
 
 // With VEGA_PEER_TRUST=verified nothing personal leaves for a counterparty, and
