@@ -30,6 +30,7 @@ type Central struct {
 	down        bool
 	hang        bool          // requests for the directory
 	over        chan struct{} // closed when the test ends
+	complete    chan struct{} // closed when both parties have registered once
 }
 
 // served is an enclave and the messages it is at work on.
@@ -42,7 +43,7 @@ func newCentral(t testing.TB) *Central {
 	c := &Central{
 		t: t, enclaves: map[identity.VASPID]*served{}, registered: map[identity.VASPID]relay.Registration{},
 		identities: map[identity.VASPID][]byte{}, renewals: map[identity.VASPID]int{},
-		over: make(chan struct{}),
+		over: make(chan struct{}), complete: make(chan struct{}),
 	}
 	t.Cleanup(func() { close(c.over) })
 	return c
@@ -207,6 +208,11 @@ func (l *line) Deliver(ctx context.Context, to identity.VASPID, message []byte) 
 
 func (l *line) Directory(ctx context.Context) (*relay.Directory, error) {
 	c := l.central
+	select { // so that the first directory of each knows the other, every time
+	case <-c.complete:
+	case <-ctx.Done():
+	case <-c.over:
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attempts++
@@ -254,7 +260,9 @@ func (l *line) Register(_ context.Context, r relay.Registration) (*relay.Lease, 
 	if c.down {
 		return nil, ErrDown
 	}
-	c.registered[l.self] = r
+	if c.registered[l.self] = r; len(c.registered) == 2 && len(c.renewals) == 1 {
+		close(c.complete)
+	}
 	c.renewals[l.self]++
 	return &relay.Lease{LeaseMs: 90000, HeartbeatMs: 30000, VASPID: l.self}, nil
 }
