@@ -1,0 +1,348 @@
+package proxy_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy"
+	"github.com/vasp-enclave/vasp-enclave/proxy/proxytest"
+)
+
+// mutationSeed and the number that a failure names give the same mutation
+// again; keys and salts of the messages are fresh each time.
+const mutationSeed = 20260102
+
+// mutations is how many are made: few in make test, many in make torture.
+func mutations(few, many int) int {
+	if os.Getenv("TORTURE") != "" {
+		return many
+	}
+	return few
+}
+
+// quiet keeps a million log lines out of memory.
+func quiet(c *proxy.Config) { c.Logger = slog.New(slog.DiscardHandler) }
+
+// mutator changes messages as a relay can that has no key but has seen much.
+type mutator struct {
+	*rand.Rand
+	seen [][]byte
+}
+
+func newMutator(n int, seen [][]byte) mutator {
+	return mutator{rand.New(rand.NewPCG(mutationSeed, uint64(n))), seen}
+}
+
+// mutate gives another text than the message, and says what was done to it.
+func (m mutator) mutate(message []byte) (what string, changed []byte) {
+	ways := []struct {
+		what   string
+		change func([]byte) []byte
+	}{
+		{"flipped bits", m.flip}, {"flipped bits of the header", m.flipHeader}, {"substituted bytes", m.substitute},
+		{"cut off", m.truncate}, {"extended", m.extend}, {"spliced", m.splice},
+		{"field of another message", m.borrowField}, {"fields swapped", m.swapFields}, {"parts of two", m.mixParts},
+	}
+	way := ways[m.IntN(len(ways))]
+	return way.what, way.change(bytes.Clone(message))
+}
+
+func (m mutator) other() []byte { return m.seen[m.IntN(len(m.seen))] }
+
+func (m mutator) flip(b []byte) []byte {
+	for range 1 + m.IntN(8) {
+		b[m.IntN(len(b))] ^= 1 << m.IntN(8)
+	}
+	return b
+}
+
+func (m mutator) flipHeader(b []byte) []byte {
+	m.flip(b[:headerEnd(b)])
+	return b
+}
+
+func (m mutator) substitute(b []byte) []byte {
+	for range 1 + m.IntN(4) {
+		b[m.IntN(len(b))] = [...]byte{0, 1, 0x7f, 0x80, 0xff, byte(m.Uint32())}[m.IntN(6)]
+	}
+	return b
+}
+
+func (m mutator) truncate(b []byte) []byte { return b[:m.IntN(len(b))] }
+
+// extend adds at the end or in the middle.
+func (m mutator) extend(b []byte) []byte {
+	more, at := make([]byte, 1+m.IntN(64)), len(b)
+	for i := range more {
+		more[i] = byte(m.Uint32())
+	}
+	if m.IntN(2) == 0 {
+		at = m.IntN(len(b))
+	}
+	return append(append(bytes.Clone(b[:at]), more...), b[at:]...)
+}
+
+func (m mutator) splice(b []byte) []byte {
+	other := m.other()
+	at := m.IntN(len(b))
+	from := min(at, len(other)) // the same place, so that fields still fit
+	if m.IntN(2) == 0 {
+		from = m.IntN(len(other))
+	}
+	return append(b[:at], other[from:]...)
+}
+
+// borrowField takes the value of a header field from another message.
+func (m mutator) borrowField(b []byte) []byte {
+	other := m.other()
+	mine, theirs := fieldsOf(b), fieldsOf(other)
+	i := m.IntN(len(mine))
+	if len(mine[i]) == len(theirs[i]) {
+		copy(mine[i], theirs[i])
+	}
+	return b
+}
+
+// swapFields exchanges two header fields of one length: sender and recipient,
+// the times, the hashes.
+func (m mutator) swapFields(b []byte) []byte {
+	fields := fieldsOf(b)
+	one, two := fields[m.IntN(len(fields))], fields[m.IntN(len(fields))]
+	if len(one) == len(two) {
+		kept := bytes.Clone(one)
+		copy(one, two)
+		copy(two, kept)
+	}
+	return b
+}
+
+// mixParts takes header, ciphertext and signature from either of two.
+func (m mutator) mixParts(b []byte) (mixed []byte) {
+	parts, others := partsOf(b), partsOf(m.other())
+	for i := range parts {
+		if m.IntN(2) == 0 {
+			parts[i] = others[i]
+		}
+		mixed = append(mixed, parts[i]...)
+	}
+	return mixed
+}
+
+func headerEnd(sealed []byte) int { return 5 + int(binary.BigEndian.Uint32(sealed[1:])) }
+
+// partsOf are format and header, ciphertext, and signature, each with its
+// length.
+func partsOf(sealed []byte) [3][]byte {
+	h := headerEnd(sealed)
+	c := h + 4 + int(binary.BigEndian.Uint32(sealed[h:]))
+	return [3][]byte{sealed[:h], sealed[h:c], sealed[c:]}
+}
+
+// fieldsOf are the values of the header's fields, in their place.
+func fieldsOf(sealed []byte) (values [][]byte) {
+	for header := sealed[5:headerEnd(sealed)]; len(header) > 0; {
+		n := 6 + binary.BigEndian.Uint32(header[2:])
+		values, header = append(values, header[6:n]), header[n:]
+	}
+	return values
+}
+
+// everyMessage is what central has seen after exchanges of every kind, with
+// keys of every type, and messages that it has not let through yet.
+func everyMessage(t *testing.T, w *proxytest.World) [][]byte {
+	t.Helper()
+	for _, name := range []string{"PerVasp", "PerAddress", "PerVerification"} {
+		ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID, ofType(name)...))
+		finished(t, w, verify(t, w, request(w, ofType(name)...)))
+	}
+	w.Central.Send(w.B.ID, w.A.Seal(w.B, proxytest.Message{Type: envelope.TxReport}))
+	seen := w.Central.Relayed()
+	for _, kind := range []identity.KeyType{identity.PerVASP, identity.PerAddress, identity.PerVerification} {
+		for _, m := range []proxytest.Message{
+			{Type: envelope.KeyRequest, Payload: make([]byte, 32)},
+			{Type: envelope.AccountRequest, Payload: []byte(`{"symbol":"ETH","network":"Ethereum","version":"1.0","ivms101":{"beneficiary":{"accountNumber":["0xAbC1"]}}}`)},
+			{Type: envelope.VerificationRequest, Payload: payload("", "")},
+			{Type: envelope.ErrorReport, ID: uuid.New(), Payload: []byte(`{"result":"ERROR","reason":"REQUEST-TIMEOUT"}`)},
+		} {
+			m.Edit = func(h *envelope.Header) {
+				h.KeyType = kind
+				if kind == identity.PerAddress {
+					h.Scope = [32]byte{1}
+				}
+			}
+			m.ReplyBundle = w.A.EncodedBundle()
+			seen = append(seen, w.A.Seal(w.B, m))
+		}
+	}
+	return seen
+}
+
+// traces are what a refused message must not change.
+func snapshotOf(t *testing.T, p *proxytest.Party) string {
+	t.Helper()
+	rows := ask(t, p, http.MethodGet, "/v1/verifications", nil)
+	audit, err := p.History.Audit(t.Context(), 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers, err := p.History.Peers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pins := ""
+	for _, peer := range peers {
+		pins += fmt.Sprintf(" %s:%d:%x", peer.VASP, peer.State, peer.Identity)
+	}
+	return fmt.Sprintf("%v rows, %d audit entries, backend asked %d times and called back %d times, pins%s",
+		rows["count"], len(audit), len(p.Backend.Asked()), len(p.Backend.Callbacks()), pins)
+}
+
+// Attacks K3, K4, K5, O4: whatever central makes of the messages it has seen,
+// none but a message itself is answered. All others hear one word.
+func TestMutatedEnvelopesAreRefused(t *testing.T) {
+	clock := proxytest.NewClock(time.Now()) // stands: no message expires meanwhile
+	w := proxytest.NewWorldAt(t, clock.Now, quiet)
+	verified(w)
+	seen := everyMessage(t, w)
+	known := map[[32]byte]bool{}
+	for _, message := range seen {
+		known[envelope.Hash(message)] = true
+	}
+	before := snapshotOf(t, w.B)
+	total := mutations(50_000, 1_000_000)
+	var next, unread, refused atomic.Int64
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for n := int(next.Add(1)); n <= total && !t.Failed(); n = int(next.Add(1)) {
+				m := newMutator(n, seen)
+				original := m.other()
+				what, changed := m.mutate(original)
+				for known[envelope.Hash(changed)] {
+					what, changed = m.mutate(original)
+				}
+				status, reply := w.Central.Send(w.B.ID, changed)
+				switch said := wordOf(w.B, reply); {
+				case status == http.StatusBadRequest:
+					unread.Add(1)
+				case status == http.StatusOK && said == "ENVELOPE-REJECTED":
+					refused.Add(1)
+				default:
+					t.Errorf("seed %d, mutation %d, a %s %s: answered with %d, a %s, %q",
+						mutationSeed, n, proxytest.TypeOf(original), what, status, proxytest.TypeOf(reply), said)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	if after := snapshotOf(t, w.B); after != before {
+		t.Errorf("mutated messages changed the state:\n%s\nwas\n%s", after, before)
+	}
+	t.Logf("%d messages of central; %d mutations: %d refused, %d are no envelope", len(seen), total, refused.Load(), unread.Load())
+	if sum := refused.Load() + unread.Load(); sum != int64(total) || refused.Load() < sum/5 {
+		t.Errorf("of %d mutations %d are envelopes and %d are none", total, refused.Load(), unread.Load())
+	}
+	if r := finished(t, w, verify(t, w, request(w))); r["result"] != "VERIFIED" {
+		t.Errorf("an honest one afterwards: %v", r["result"])
+	}
+}
+
+// wordOf is what a party's signed refusal says; "" when the reply is none.
+func wordOf(by *proxytest.Party, reply []byte) string {
+	parsed, err := envelope.Parse(reply)
+	if err != nil || parsed.Header.Type != envelope.Refusal {
+		return ""
+	}
+	authentic, err := parsed.Authenticate(by.Signer.Public())
+	if err != nil {
+		return ""
+	}
+	body, err := authentic.Clear()
+	if err != nil {
+		return ""
+	}
+	return string(body.Payload)
+}
+
+// Attacks K2, K3, K4, K5: no mutated reply is taken for an answer, be it about
+// a key, an account or a verification. What waits goes on waiting, and ends
+// with the real answer.
+func TestMutatedRepliesAreNoAnswers(t *testing.T) {
+	var ahead atomic.Int64 // of the real clock, so that budgets fill again
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	w := proxytest.NewWorldAt(t, now, quiet)
+	verified(w)
+	var mu sync.Mutex
+	hostile, done, last := true, 0, ""
+	var seen [][]byte
+	w.Central.TamperReply(func(_, _ identity.VASPID, reply []byte) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(seen) < 100 {
+			seen = append(seen, reply)
+		} else {
+			seen[done%100] = reply
+		}
+		kind := proxytest.TypeOf(reply)
+		if !hostile || kind == envelope.KeyAnswer && done%4 != 0 { // most keys get through, for answers to be asked for
+			return reply, nil
+		}
+		for try := 0; ; try++ {
+			what, changed := newMutator(done+try<<32, seen).mutate(reply)
+			if !bytes.Equal(changed, reply) {
+				done++
+				last = fmt.Sprintf("seed %d, mutation %d (try %d), a %s %s", mutationSeed, done-1, try, kind, what)
+				return changed, nil
+			}
+		}
+	})
+	types := []string{"PerVasp", "PerAddress", "PerVerification"}
+	var waiting []string
+	for i := range 12 {
+		waiting = append(waiting, verify(t, w, request(w, ofType(types[i%3])...)))
+	}
+	mutated := func() (n int, how string) {
+		mu.Lock()
+		defer mu.Unlock()
+		return done, last
+	}
+	total := mutations(1000, 50_000)
+	for i := 0; ; i++ {
+		if n, _ := mutated(); n >= total {
+			break
+		}
+		ahead.Add(int64(20 * time.Millisecond))
+		status, answer := w.A.Call(http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID, ofType(types[i%3])...))
+		if _, how := mutated(); status < 400 {
+			t.Fatalf("%s: an account check = %d %s", how, status, answer)
+		}
+	}
+	for _, id := range waiting {
+		if r := row(t, w.A, id); r["result"] != "WAIT" || called(w.A, id) != 0 {
+			t.Errorf("by mutated answers a verification ended as %v, with %d callbacks", r["result"], called(w.A, id))
+		}
+	}
+	mu.Lock()
+	hostile = false
+	mu.Unlock()
+	for _, id := range waiting {
+		if r := finished(t, w, id); r["result"] != "VERIFIED" {
+			t.Errorf("with honest answers a verification ended as %v", r["result"])
+		}
+	}
+	t.Logf("%d mutated replies, %v refused at A", total, w.A.Metric("enclave_refused_total"))
+}
