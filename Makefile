@@ -27,10 +27,11 @@ test: deps ## all tests, in less than 12 minutes on two cores
 race: deps ## the race detector on what runs concurrently (RACE=packages)
 	CGO_ENABLED=1 go test -race -timeout 15m $(RACE)
 
-check: ## gofmt, vet, staticcheck, known vulnerabilities
+check: ## gofmt, vet, staticcheck, attacks without a test, known vulnerabilities
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt -w these files:'; gofmt -l .; exit 1; }
 	go vet ./...
 	$(TOOL) staticcheck ./...
+	go test -C cmd/repository -count=1 -run '^TestEveryAttackHasATest$$'
 	.ci/vulnerabilities
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
