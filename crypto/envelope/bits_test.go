@@ -82,10 +82,10 @@ func TestHalfAnXWingKeyOpensNothing(t *testing.T) {
 	const post = 1184 // bytes of ML-KEM-768; 32 of X25519 follow
 	ours, theirs := w.key.Public().Bytes(), other.key.Public().Bytes()
 	for name, public := range map[string][]byte{
-		"both halves ours":   ours,
-		"only X25519 ours":   append(bytes.Clone(theirs[:post]), ours[post:]...),
-		"only ML-KEM ours":   append(bytes.Clone(ours[:post]), theirs[post:]...),
-		"neither half ours ": theirs,
+		"both halves ours":  ours,
+		"only X25519 ours":  append(bytes.Clone(theirs[:post]), ours[post:]...),
+		"only ML-KEM ours":  append(bytes.Clone(ours[:post]), theirs[post:]...),
+		"neither half ours": theirs,
 	} {
 		r := takeApart(t, w.seal(t))
 		to, err := hpke.MLKEM768X25519().NewPublicKey(public)
