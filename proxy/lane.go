@@ -14,10 +14,15 @@ import (
 // knocked at by one delivery every few seconds, however many wait, and they
 // come back no faster than it takes them.
 //
+// The most urgent delivery goes first, until some fail: then the least often
+// tried does, so that the few that never arrive do not hold up the rest. Our
+// own backend may refuse some for good; there it is always so.
+//
 // Its methods are called under the outbox's lock.
 type lane struct {
 	to       destination
-	waiting  byDeadline
+	urgent   queue // the same jobs twice
+	untried  queue
 	underway int
 	width    int // how many may be under way
 	holds    int // in a row
@@ -29,24 +34,39 @@ const (
 	longestHold = 5 * time.Second
 )
 
-func newLane(to destination) *lane { return &lane{to: to, width: laneWidth} }
+func newLane(to destination) *lane {
+	return &lane{
+		to: to, width: laneWidth,
+		urgent:  queue{before: sooner, place: func(j *job) *int { return &j.urgent }},
+		untried: queue{before: lessTried, place: func(j *job) *int { return &j.untried }},
+	}
+}
 
-func (l *lane) push(j *job) { heap.Push(&l.waiting, j) }
+func (l *lane) push(j *job) {
+	heap.Push(&l.urgent, j)
+	heap.Push(&l.untried, j)
+}
 
-// next takes the most urgent job off the lane, or gives nil when none may go
-// now. Jobs that have expired ask nobody, and so only the lane's full width
+// next takes a job off the lane, or gives nil when none may go now. Jobs that
+// have expired ask nobody: they go first, and only the lane's full width
 // bounds them.
 func (l *lane) next(expired func(*storage.OutboxEntry) bool) *job {
-	if len(l.waiting) == 0 || l.held || l.underway >= laneWidth {
+	if l.urgent.Len() == 0 || l.held || l.underway >= laneWidth {
 		return nil
 	}
-	first := l.waiting[0]
-	first.expired = expired(first.entry)
-	if !first.expired && l.underway >= l.width {
+	j := l.urgent.jobs[0]
+	switch j.expired = expired(j.entry); {
+	case j.expired:
+	case l.underway >= l.width:
 		return nil
+	case l.to.toBackend || l.width < laneWidth:
+		j = l.untried.jobs[0]
+		j.expired = false
 	}
+	heap.Remove(&l.urgent, j.urgent)
+	heap.Remove(&l.untried, j.untried)
 	l.underway++
-	return heap.Pop(&l.waiting).(*job)
+	return j
 }
 
 // settle learns from the end of a delivery. When the lane is to be held it
@@ -78,34 +98,53 @@ func closed(err error) bool {
 	return false
 }
 
-// byDeadline is a heap: what must end first, first, and of the rest the
-// oldest; to our own backend, the least often tried.
-type byDeadline []*job
-
-func (q byDeadline) Len() int { return len(q) }
-
-func (q byDeadline) Less(i, k int) bool {
-	// What the backend has refused before comes after what it has not seen.
-	if q[i].lane.to.toBackend && q[i].attempts != q[k].attempts {
-		return q[i].attempts < q[k].attempts
+// sooner is the order of what must end first, and of the rest the oldest.
+func sooner(a, b *job) bool {
+	x, y := a.entry, b.entry
+	if !x.Deadline.Equal(y.Deadline) {
+		return y.Deadline.IsZero() || !x.Deadline.IsZero() && x.Deadline.Before(y.Deadline)
 	}
-	a, b := q[i].entry, q[k].entry
-	if !a.Deadline.Equal(b.Deadline) {
-		return b.Deadline.IsZero() || !a.Deadline.IsZero() && a.Deadline.Before(b.Deadline)
-	}
-	return a.Seq < b.Seq
+	return x.Seq < y.Seq
 }
 
-func (q byDeadline) Swap(i, k int) { q[i], q[k] = q[k], q[i] }
+// lessTried is the order of what was least often tried.
+func lessTried(a, b *job) bool {
+	if a.attempts != b.attempts {
+		return a.attempts < b.attempts
+	}
+	return sooner(a, b)
+}
 
-// Push implements heap.Interface.
-func (q *byDeadline) Push(j any) { *q = append(*q, j.(*job)) }
+// queue is a heap of jobs that know their place in it.
+type queue struct {
+	jobs   []*job
+	before func(a, b *job) bool
+	place  func(*job) *int
+}
 
-// Pop implements heap.Interface.
-func (q *byDeadline) Pop() any {
-	last := len(*q) - 1
-	j := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
+// Len, Less, Swap, Push and Pop implement heap.Interface.
+func (q *queue) Len() int { return len(q.jobs) }
+
+// Less is the queue's order.
+func (q *queue) Less(i, k int) bool { return q.before(q.jobs[i], q.jobs[k]) }
+
+// Swap keeps the places.
+func (q *queue) Swap(i, k int) {
+	q.jobs[i], q.jobs[k] = q.jobs[k], q.jobs[i]
+	*q.place(q.jobs[i]), *q.place(q.jobs[k]) = i, k
+}
+
+// Push adds at the end.
+func (q *queue) Push(j any) {
+	*q.place(j.(*job)) = len(q.jobs)
+	q.jobs = append(q.jobs, j.(*job))
+}
+
+// Pop takes from the end.
+func (q *queue) Pop() any {
+	last := len(q.jobs) - 1
+	j := q.jobs[last]
+	q.jobs[last] = nil
+	q.jobs = q.jobs[:last]
 	return j
 }

@@ -224,15 +224,27 @@ func nothingLeaks(t *testing.T) {
 		if len(text) == 0 {
 			t.Errorf("%s: nothing to look at", place)
 		}
-		text = bytes.ToLower(text)
+		text = lower(text)
 		for _, core := range []string{latin, hangul, arabic, digits, born} {
 			for _, form := range sandbox.Encodings(core) {
-				if at := bytes.Index(text, bytes.ToLower(form)); at >= 0 {
+				if at := bytes.Index(text, lower(form)); at >= 0 {
 					t.Errorf("%s holds %s as %q: ...%q...", place, core, form, text[max(0, at-80):min(len(text), at+80)])
 				}
 			}
 		}
 	}
+}
+
+// lower makes ASCII letters small and leaves every other byte as it is: the
+// Unicode way would make all that is not UTF-8 look alike.
+func lower(b []byte) []byte {
+	small := bytes.Clone(b)
+	for i, c := range small {
+		if c >= 'A' && c <= 'Z' {
+			small[i] = c + 'a' - 'A'
+		}
+	}
+	return small
 }
 
 func metricsText(t testing.TB, p *proxytest.Party) []byte {

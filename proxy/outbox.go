@@ -82,6 +82,8 @@ type job struct {
 	attempts int
 	lane     *lane
 	expired  bool // on this attempt
+
+	urgent, untried int // its places in the lane's queues
 }
 
 // start schedules what read finds in the history, and from then on what is

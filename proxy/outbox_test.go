@@ -8,6 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/proxytest"
@@ -103,6 +106,41 @@ func TestOutboxLanesAreIndependent(t *testing.T) {
 	}
 	id := verify(t, w, requestTo(w.A.ID))
 	w.Await("the transfer to another VASP is done", func() bool { return called(w.A, id) == 1 })
+}
+
+// Verifications that never arrive, while others do, hold those up by seconds
+// at most, however many they are and however little is to do.
+func TestOutboxIsNotBlockedByTheUndeliverable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := proxytest.NewWorld(t, func(c *proxy.Config) { c.Timeout = time.Hour })
+		verified(w)
+		finished(t, w, verify(t, w, request(w)))
+		var mu sync.Mutex
+		never := map[string]bool{}
+		w.Central.Tamper(func(_, _ identity.VASPID, message []byte) ([]byte, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if parsed, err := envelope.Parse(message); err == nil && never[uuid.UUID(parsed.Header.Verification).String()] {
+				return nil, proxytest.ErrDown
+			}
+			return message, nil
+		})
+		mu.Lock()
+		for range 50 {
+			never[verify(t, w, request(w))] = true
+		}
+		mu.Unlock()
+		time.Sleep(time.Minute)
+		for range 30 {
+			start := time.Now()
+			id := verify(t, w, request(w))
+			w.AwaitWithin(time.Hour, "it is done", func() bool { return called(w.A, id) == 1 })
+			if took := time.Since(start); took > 10*time.Second {
+				t.Errorf("took %v", took)
+			}
+			time.Sleep(20 * time.Second)
+		}
+	})
 }
 
 // slowOutbox lets a test act before and after its entries are read.

@@ -178,11 +178,14 @@ func (p *Party) Call(method, path string, body []byte) (status int, answer []byt
 	return w.Code, w.Body.Bytes()
 }
 
-// awaitRegistered waits until central knows both; every enclave registers by
-// itself.
+// awaitRegistered waits until central knows both and both know it; every
+// enclave registers by itself.
 func (w *World) awaitRegistered() {
 	w.t.Helper()
-	w.Await("both enclaves registered", func() bool { return w.Central.Registered() == 2 })
+	const fetched = "enclave_directory_fetched_timestamp_seconds"
+	w.Await("both enclaves registered, and have the directory", func() bool {
+		return w.Central.Registered() == 2 && w.A.Metric(fetched) > 0 && w.B.Metric(fetched) > 0
+	})
 }
 
 // Await waits until a condition holds.
