@@ -85,7 +85,6 @@ func (e *Enclave) RotateIdentity(ctx context.Context, kek identity.AEAD, by stri
 // ReplaceIdentity makes a new identity without continuity, for one that is no
 // longer ours alone. Every counterparty holds us until its operator accepts.
 func (e *Enclave) ReplaceIdentity(ctx context.Context, kek identity.AEAD, by string) error {
-	e.replace.Store(true)
 	return e.changeIdentity(ctx, kek, audit.ReplaceIdentity, by, func(_ *ownIdentity, next *identity.Signer) ([]byte, error) {
 		return identity.NewChain(next, e.Now())
 	})
@@ -114,6 +113,9 @@ func (e *Enclave) changeIdentity(ctx context.Context, kek identity.AEAD, verb, b
 	})
 	if err != nil {
 		return fail(op, Storage, err)
+	}
+	if verb == audit.ReplaceIdentity {
+		e.replace.Store(true)
 	}
 	e.rotating.Store(true) // until central has it, it shows the one before
 	e.self.Store(&ownIdentity{next, statements})

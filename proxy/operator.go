@@ -135,7 +135,8 @@ func (e *Enclave) isSafetyNumber(digits string, of *identity.Public) bool {
 // BlockPeer stops every exchange with a counterparty at once.
 func (e *Enclave) BlockPeer(ctx context.Context, id identity.VASPID, by string) (*PeerView, error) {
 	return e.decide(ctx, id, audit.BlockPeer, by, func(p *pin) error {
-		p.peer.State = storage.PeerBlocked
+		// Unblocked, it is the pinned one again, and not what was shown instead.
+		p.peer.State, p.peer.Pending = storage.PeerBlocked, nil
 		return nil
 	})
 }

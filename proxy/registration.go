@@ -63,10 +63,11 @@ func (e *Enclave) register(ctx context.Context) (*relay.Lease, error) {
 	for i, s := range e.Suites {
 		suites[i] = s.String()
 	}
+	us := e.self.Load()
 	lease, err := e.Relay.Register(ctx, relay.Registration{
 		PublicEndpoint: e.PublicEndpoint, Version: e.Version, Suites: suites,
 		Replace:  e.replace.Load(),
-		Identity: base64.StdEncoding.EncodeToString(e.self.Load().chain), Instance: e.instance.String(),
+		Identity: base64.StdEncoding.EncodeToString(us.chain), Instance: e.instance.String(),
 	})
 	if err != nil {
 		return nil, err
@@ -74,8 +75,10 @@ func (e *Enclave) register(ctx context.Context) (*relay.Lease, error) {
 	if lease.VASPID != e.Self {
 		return nil, &mendError{fmt.Sprintf("the alliance access key belongs to VASP %s and VEGA_VASP_ID says %s: set the one that goes with the other", lease.VASPID, e.Self)}
 	}
-	e.replace.Store(false)
-	e.rotating.Store(false)
+	if e.self.Load() == us { // not changed while central was asked
+		e.replace.Store(false)
+		e.rotating.Store(false)
+	}
 	e.metrics.lease.Set(1)
 	if err := e.refreshDirectory(ctx); err != nil {
 		e.Logger.Warn("central gave no directory; the kept one serves", "err", err)

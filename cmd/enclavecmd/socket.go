@@ -23,6 +23,9 @@ func listenOperator(path string) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, configError{fmt.Errorf("VEGA_OPERATOR_SOCKET: %s is longer than the %d bytes a socket may have; set it to a shorter path", path, maxSocketPath)}
 	}
+	if found, err := os.Lstat(path); err == nil && found.Mode().Type() != os.ModeSocket {
+		return nil, configError{fmt.Errorf("VEGA_OPERATOR_SOCKET: %s is there and no socket; give another path", path)}
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("operator socket: %w", err)
 	}
