@@ -15,8 +15,7 @@ import (
 // come back no faster than it takes them.
 //
 // The most urgent delivery goes first, until some fail: then the least often
-// tried does, so that the few that never arrive do not hold up the rest. Our
-// own backend may refuse some for good; there it is always so.
+// tried does, so that the few that never arrive do not hold up the rest.
 //
 // Its methods are called under the outbox's lock.
 type lane struct {
@@ -59,7 +58,7 @@ func (l *lane) next(expired func(*storage.OutboxEntry) bool) *job {
 	case j.expired:
 	case l.underway >= l.width:
 		return nil
-	case l.to.toBackend || l.width < laneWidth:
+	case l.width < laneWidth:
 		j = l.untried.jobs[0]
 		j.expired = false
 	}
