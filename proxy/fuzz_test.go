@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -17,12 +18,13 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/proxytest"
 )
 
-// fuzzWorld is a world in which A accepts and delivers nothing, so that a
-// million accepted requests cost little.
-func fuzzWorld(f *testing.F) *proxytest.World {
-	w := proxytest.NewWorld(f, func(c *proxy.Config) { c.Callbacks = false })
+// fuzzWorld is a world whose clock each input moves on, so that no budget of
+// questions runs out.
+func fuzzWorld(f *testing.F) (*proxytest.World, *proxytest.Clock) {
+	clock := proxytest.NewClock(time.Now())
+	w := proxytest.NewWorldAt(f, clock.Now, func(c *proxy.Config) { c.Callbacks = false })
 	verified(w)
-	return w
+	return w, clock
 }
 
 // clean says what every answer of the API must be: no failure of ours, and a
@@ -41,7 +43,7 @@ func clean(t *testing.T, status int, answer []byte) {
 }
 
 func FuzzVerificationRequest(f *testing.F) {
-	w := fuzzWorld(f)
+	w, _ := fuzzWorld(f)
 	w.Central.Down(true)
 	good := request(w)
 	f.Add(good)
@@ -67,7 +69,7 @@ func FuzzVerificationRequest(f *testing.F) {
 }
 
 func FuzzAccountRequest(f *testing.F) {
-	w := fuzzWorld(f)
+	w, clock := fuzzWorld(f)
 	good := accountTo(w.B.ID)
 	f.Add(good)
 	for _, c := range badAccountChecks(string(good)) {
@@ -76,6 +78,7 @@ func FuzzAccountRequest(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
+		clock.Advance(time.Second)
 		status, answer := w.A.Call(http.MethodPost, "/v1/verifications/account", body)
 		clean(t, status, answer)
 	})
@@ -84,7 +87,7 @@ func FuzzAccountRequest(f *testing.F) {
 // What central gives an enclave is answered with an envelope, or refused as
 // none; what it changed is refused and never before the backend.
 func FuzzServeMessage(f *testing.F) {
-	w := fuzzWorld(f)
+	w, _ := fuzzWorld(f)
 	good := map[uint8][]byte{}
 	for _, kind := range []envelope.MessageType{envelope.KeyRequest, envelope.AccountRequest, envelope.VerificationRequest, envelope.ErrorReport, envelope.TxReport, envelope.Refusal} {
 		good[uint8(kind)] = w.A.Seal(w.B, proxytest.Message{Type: kind, Payload: []byte(`{"result":"ERROR","reason":"X"}`), ReplyBundle: w.A.EncodedBundle()})
@@ -117,7 +120,7 @@ func FuzzServeMessage(f *testing.F) {
 }
 
 func FuzzHistoryQuery(f *testing.F) {
-	w := fuzzWorld(f)
+	w, _ := fuzzWorld(f)
 	verify(f, w, request(w))
 	for _, query := range []string{"", "page=1&rpp=10", "fromDate=2026-01-01&toDate=2026-12-31", "result=VERIFIED&actionType=SEND", "symbol=%00", "oppositeVaspId=1",
 		"page=-1", "fromDate=0000-01-01T00:00:00Z", "toDate=9999-12-31T23:59:59.999Z", "originatorAccountNumber=bc1qsender", ";", "%", "a=b&a=c"} {
@@ -135,7 +138,7 @@ func FuzzHistoryQuery(f *testing.F) {
 // A counterparty that has keys and no good will: what it answers is an answer
 // or refused.
 func FuzzAnswerPayload(f *testing.F) {
-	w := fuzzWorld(f)
+	w, clock := fuzzWorld(f)
 	var payload atomic.Pointer[[]byte]
 	var asked atomic.Pointer[[]byte]
 	w.Central.Tamper(func(_, _ identity.VASPID, message []byte) ([]byte, error) {
@@ -157,6 +160,7 @@ func FuzzAnswerPayload(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		clock.Advance(time.Second)
 		if len(b) > envelope.MaxBody {
 			return
 		}
@@ -174,7 +178,7 @@ func FuzzAnswerPayload(f *testing.F) {
 // The same, of what it asks: it is answered, and what is no request is never
 // before the backend.
 func FuzzRequestPayload(f *testing.F) {
-	w := fuzzWorld(f)
+	w, clock := fuzzWorld(f)
 	for _, kind := range []envelope.MessageType{envelope.VerificationRequest, envelope.AccountRequest, envelope.ErrorReport} {
 		for _, seed := range []string{
 			`{"assetInfo":` + asset + `,"requiredBeneficiaryInfo":"ACCOUNT_NUMBER","version":"1.0","ivms101":{"originator":` + originator + `,"beneficiary":` + said + `}}`,
@@ -188,6 +192,7 @@ func FuzzRequestPayload(f *testing.F) {
 	}
 	id := uuid.New()
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
+		clock.Advance(time.Second)
 		m := envelope.MessageType(kind)
 		if len(b) > 256<<10 || !m.Sealed() {
 			return

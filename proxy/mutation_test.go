@@ -26,6 +26,8 @@ import (
 // again; keys and salts of the messages are fresh each time.
 const mutationSeed = 20260102
 
+var mutatedTypes = []string{"PerVasp", "PerAddress", "PerVerification"}
+
 // mutations is how many are made: few in make test, many in make torture.
 func mutations(few, many int) int {
 	if os.Getenv("TORTURE") != "" {
@@ -165,7 +167,7 @@ func fieldsOf(sealed []byte) (values [][]byte) {
 // keys of every type, and messages that it has not let through yet.
 func everyMessage(t *testing.T, w *proxytest.World) [][]byte {
 	t.Helper()
-	for _, name := range []string{"PerVasp", "PerAddress", "PerVerification"} {
+	for _, name := range mutatedTypes {
 		ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID, ofType(name)...))
 		finished(t, w, verify(t, w, request(w, ofType(name)...)))
 	}
@@ -310,39 +312,44 @@ func TestMutatedRepliesAreNoAnswers(t *testing.T) {
 			}
 		}
 	})
-	types := []string{"PerVasp", "PerAddress", "PerVerification"}
-	var waiting []string
-	for i := range 12 {
-		waiting = append(waiting, verify(t, w, request(w, ofType(types[i%3])...)))
-	}
 	mutated := func() (n int, how string) {
 		mu.Lock()
 		defer mu.Unlock()
 		return done, last
 	}
-	total := mutations(1000, 50_000)
-	for i := 0; ; i++ {
-		if n, _ := mutated(); n >= total {
-			break
+	const round = 1000 // well within the life of a verification
+	total := mutations(round, 50*round)
+	for end := round; end <= total; end += round {
+		var waiting []string
+		for i := range 12 {
+			waiting = append(waiting, verify(t, w, request(w, ofType(mutatedTypes[i%3])...)))
 		}
-		ahead.Add(int64(20 * time.Millisecond))
-		status, answer := w.A.Call(http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID, ofType(types[i%3])...))
-		if _, how := mutated(); status < 400 {
-			t.Fatalf("%s: an account check = %d %s", how, status, answer)
+		for i, n := 0, 0; n < end; i++ {
+			ahead.Add(int64(20 * time.Millisecond))
+			status, answer := w.A.Call(http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID, ofType(mutatedTypes[i%3])...))
+			var how string
+			if n, how = mutated(); status < 400 {
+				t.Fatalf("%s: an account check = %d %s", how, status, answer)
+			}
 		}
-	}
-	for _, id := range waiting {
-		if r := row(t, w.A, id); r["result"] != "WAIT" || called(w.A, id) != 0 {
-			t.Errorf("by mutated answers a verification ended as %v, with %d callbacks", r["result"], called(w.A, id))
+		for _, id := range waiting {
+			if r := row(t, w.A, id); r["result"] != "WAIT" || called(w.A, id) != 0 {
+				t.Errorf("by mutated answers a verification ended as %v, with %d callbacks", r["result"], called(w.A, id))
+			}
 		}
-	}
-	mu.Lock()
-	hostile = false
-	mu.Unlock()
-	for _, id := range waiting {
-		if r := finished(t, w, id); r["result"] != "VERIFIED" {
-			t.Errorf("with honest answers a verification ended as %v", r["result"])
+		set := func(to bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			hostile = to
 		}
+		set(false)
+		for _, id := range waiting {
+			if r := finished(t, w, id); r["result"] != "VERIFIED" {
+				t.Errorf("with honest answers a verification ended as %v", r["result"])
+			}
+		}
+		set(true)
+		ahead.Add(int64(20 * time.Minute)) // single-use keys that got lost on their way count no more
 	}
 	t.Logf("%d mutated replies, %v refused at A", total, w.A.Metric("enclave_refused_total"))
 }
