@@ -33,6 +33,10 @@ func (e *Enclave) API(token string) http.Handler {
 		"/v1/verifications/account": {http.MethodPost: api.checkAccount},
 		"/v1/verifications":         {http.MethodPost: api.verify, http.MethodGet: api.history},
 		"/v1/verifications/{uuid}":  {http.MethodGet: api.verification},
+
+		"/v1/verifications/tx":         {http.MethodPost: api.reportTransaction},
+		"/v1/verifications/error":      {http.MethodPost: api.reportError},
+		"/v1/verifications/tx/inquiry": {http.MethodPost: api.inquire},
 	} {
 		mux.Handle(path, api.guarded(api.serve(m)))
 	}
@@ -218,6 +222,55 @@ func (a *api) verify(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	writeJSON(w, http.StatusOK, newText().str("verificationUuid", row.UUID.String()).str("createdAt", timestamp(row.CreatedAt)).end())
+	return nil
+}
+
+func (a *api) reportTransaction(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	report, err := readTxReport(body)
+	if err != nil {
+		return err
+	}
+	if err := a.ReportTransaction(r.Context(), report); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, reportAnswerText(true))
+	return nil
+}
+
+func (a *api) reportError(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	report, err := readErrorReport(body)
+	if err != nil {
+		return err
+	}
+	if err := a.ReportError(r.Context(), report); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, reportAnswerText(true))
+	return nil
+}
+
+func (a *api) inquire(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	id, err := readInquiry(body)
+	if err != nil {
+		return err
+	}
+	answer, err := a.Inquire(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, answer.text(newText().str("verificationUuid", id.String())))
 	return nil
 }
 

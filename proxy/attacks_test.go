@@ -453,7 +453,7 @@ func TestRefusalsThatTellWhy(t *testing.T) {
 		message []byte
 	}{
 		{"NEW-KEY-NEEDED", sealed},
-		{"UNKNOWN-MESSAGE-TYPE", w.A.Seal(w.B, proxytest.Message{Type: envelope.TxInquiry})},
+		{rejected, w.A.Seal(w.B, proxytest.Message{Type: envelope.TxInquiry})}, // from an originator, who has nothing to inquire
 		{"UNKNOWN-MESSAGE-TYPE", w.A.Seal(w.B, proxytest.Message{Type: envelope.Refusal, Payload: []byte("BUSY")})},
 		{"UNKNOWN-MESSAGE-TYPE", w.A.Seal(w.B, proxytest.Message{Type: envelope.VerificationAnswer})},
 		{"INVALID-KEY-TYPE", w.A.Seal(w.B, proxytest.Message{Type: envelope.KeyRequest, Edit: func(h *envelope.Header) { h.KeyType = 0 }})},

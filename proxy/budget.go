@@ -28,6 +28,32 @@ type accountBudgets struct {
 	of  map[identity.VASPID]*accountBudget
 }
 
+// Inquiries are about transfers that the asker knows, so they tell nothing it
+// may not know; the budget spares our backend.
+const (
+	inquiriesPerSecond = 20
+	inquiriesAtOnce    = 200
+)
+
+// inquiryBudgets are kept as the accounts' are.
+type inquiryBudgets struct {
+	now func() time.Time
+	mu  sync.Mutex
+	of  map[identity.VASPID]*rate.Limiter
+}
+
+func (b *inquiryBudgets) allow(peer identity.VASPID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.of == nil {
+		b.of = make(map[identity.VASPID]*rate.Limiter)
+	}
+	if b.of[peer] == nil {
+		b.of[peer] = rate.NewLimiter(inquiriesPerSecond, inquiriesAtOnce)
+	}
+	return b.of[peer].AllowN(b.now(), 1)
+}
+
 type accountBudget struct{ questions, strangers *rate.Limiter }
 
 func (b *accountBudgets) find(peer identity.VASPID) *accountBudget {

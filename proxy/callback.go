@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/google/uuid"
+
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
@@ -57,9 +59,37 @@ func resultCallback(row *storage.Verification) []byte {
 }
 
 // errorCallback is ERROR_REPORT, for the beneficiary's backend.
-func errorCallback(row *storage.Verification) []byte {
+func errorCallback(id uuid.UUID, p errorPayload) []byte {
 	data := newText().
-		str("verificationUuid", row.UUID.String()).str("result", row.Result.String()).
-		str("reason", row.Reason).str("message", row.Message)
+		str("verificationUuid", id.String()).str("result", p.Result).
+		str("reason", p.Reason).str("message", p.Message)
 	return newText().str("callbackType", "ERROR_REPORT").object("data", data).end()
+}
+
+// txCallback is TX_REPORT, for the beneficiary's backend.
+func txCallback(id uuid.UUID, p txPayload) []byte {
+	data := newText().str("verificationUuid", id.String()).str("txHash", p.TxHash)
+	if p.VOut != "" {
+		data.str("vout", p.VOut)
+	}
+	return newText().str("callbackType", "TX_REPORT").object("data", data).end()
+}
+
+// resultEntry has the backend told of a verification's end, from the row; none
+// when it polls.
+func (e *Enclave) resultEntry(row *storage.Verification) []*storage.OutboxEntry {
+	if !e.Callbacks {
+		return nil
+	}
+	return []*storage.OutboxEntry{{Kind: storage.ToBackend, Originating: row.Originating, UUID: row.UUID, Created: row.CreatedAt}}
+}
+
+// callbackEntry has the backend told of what the row alone does not say; none
+// when it polls.
+func (e *Enclave) callbackEntry(row *storage.Verification, body []byte) []*storage.OutboxEntry {
+	entries := e.resultEntry(row)
+	for _, entry := range entries {
+		entry.Created, entry.Body = e.Now(), body
+	}
+	return entries
 }

@@ -108,7 +108,7 @@ func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Publ
 		return nil, fail(op, Storage, err)
 	}
 	defer forget()
-	h := addressTo(e.header(q.kind, envelope.ToBeneficiary, q.to, q.id, q.life), key.Bundle)
+	h := addressTo(e.header(q.kind, q.kind.Direction(), q.to, q.id, q.life), key.Bundle)
 	sealed, err := envelope.Seal(e.signer(), key.Public, h, envelope.Body{
 		Sequence: e.sequence.next(q.to, h.Created), ReplyBundle: replyBundle, Payload: q.payload,
 	})
@@ -170,7 +170,7 @@ func (e *Enclave) authenticateReply(reply, sealed []byte, q question, pinned *id
 		reason = "in-reply-to"
 	case h.Verification != [16]byte(q.id):
 		reason = "verification"
-	case h.Direction != envelope.ToOriginator:
+	case h.Direction != q.kind.Direction().Opposite():
 		reason = "direction"
 	case h.Type != q.want && h.Type != envelope.Refusal:
 		reason = "type"
@@ -230,7 +230,7 @@ func (e *Enclave) RequestKey(ctx context.Context, ref keyring.Ref, nonce [32]byt
 	if err != nil {
 		return nil, err
 	}
-	h := e.header(q.kind, envelope.ToBeneficiary, q.to, q.id, requestLife)
+	h := e.header(q.kind, q.kind.Direction(), q.to, q.id, requestLife)
 	h.RecipientIdentity = pinned.Fingerprint()
 	h.KeyType, h.Scope = ref.Type, ref.Scope
 	sealed, err := envelope.Seal(e.signer(), nil, h, envelope.Body{Sequence: e.sequence.next(q.to, h.Created), Payload: nonce[:]})

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/proxytest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 	"github.com/vasp-enclave/vasp-enclave/storage"
@@ -183,4 +185,21 @@ func audited(t testing.TB, p *proxytest.Party, verb string) (entries []storage.A
 		}
 	}
 	return entries
+}
+
+// breakable is a history whose changes fail when asked.
+type breakable struct {
+	storage.History
+	err atomic.Pointer[error]
+}
+
+func (b *breakable) into(c *proxy.Config) { b.History, c.History = c.History, b }
+
+func (b *breakable) fail(err error) { b.err.Store(&err) }
+
+func (b *breakable) Apply(ctx context.Context, c *storage.Change) error {
+	if err := b.err.Load(); err != nil && *err != nil {
+		return *err
+	}
+	return b.History.Apply(ctx, c)
 }

@@ -60,7 +60,7 @@ func (e *Enclave) answer(ctx context.Context, asked *envelope.Envelope) (reply [
 	if reason := e.checkHeader(h); reason != "" {
 		return nil, e.metrics.refuse(op, reason, errors.New("header: "+reason))
 	}
-	if h.Direction != envelope.ToBeneficiary {
+	if h.Direction != h.Type.Direction() {
 		return nil, e.metrics.refuse(op, "direction", errors.New("header: direction"))
 	}
 	a, pinned, err := e.authenticate(ctx, asked)
@@ -77,8 +77,12 @@ func (e *Enclave) answer(ctx context.Context, asked *envelope.Envelope) (reply [
 		return e.answerAccount(ctx, a, pinned)
 	case envelope.VerificationRequest:
 		return e.answerVerification(ctx, a, pinned)
+	case envelope.TxReport:
+		return e.answerTx(ctx, a, pinned)
 	case envelope.ErrorReport:
 		return e.answerError(ctx, a, pinned)
+	case envelope.TxInquiry:
+		return e.answerInquiry(ctx, a, pinned)
 	default:
 		return nil, &Error{Op: op, Kind: Invalid, Code: refusalMessage}
 	}
@@ -147,7 +151,7 @@ func (e *Enclave) refusal(asked *envelope.Envelope, why error) ([]byte, error) {
 
 // replyHeader starts the header of a reply to an envelope.
 func (e *Enclave) replyHeader(t envelope.MessageType, asked *envelope.Header, hash [32]byte) envelope.Header {
-	h := e.header(t, envelope.ToOriginator, asked.Sender, asked.Verification, answerLife)
+	h := e.header(t, asked.Type.Direction().Opposite(), asked.Sender, asked.Verification, answerLife)
 	h.RecipientIdentity = asked.SenderIdentity
 	h.KeyType, h.Scope, h.Epoch = asked.KeyType, asked.Scope, asked.Epoch
 	h.InReplyTo = hash
@@ -618,7 +622,7 @@ func (e *Enclave) answerError(ctx context.Context, a *envelope.Authentic, pinned
 		return nil, err
 	}
 	e.consume(&a.Header)
-	return e.reply(ctx, a, envelope.ErrorReportAnswer, body.ReplyBundle, []byte(`{"result":true}`), pinned)
+	return e.reply(ctx, a, envelope.ErrorReportAnswer, body.ReplyBundle, reportAnswerText(true), pinned)
 }
 
 // recordError stores the reported state and, once per change, the callback
@@ -639,23 +643,15 @@ func (e *Enclave) recordError(ctx context.Context, key verificationKey, hash [32
 		return nil // what our own side has refused, nobody else's word changes (A7)
 	}
 	result, err := storage.ParseResult(p.Result)
-	if err != nil || result == storage.Wait || result == storage.Verified {
-		result = storage.Error // a report of failure cannot make a transfer good (A7)
+	if err != nil {
+		result = storage.Error
 	}
-	reason := reasonOf(result, p.Reason)
-	if row.Result == result && row.Reason == reason {
-		return nil
-	}
-	row.Result, row.Reason, row.Message = result, reason, clip(p.Message, maxMessage)
+	row.Result, row.Message = failed(result), clip(p.Message, maxMessage)
+	row.Reason = reasonOf(row.Result, p.Reason)
 	change := &storage.Change{
 		Verification: row,
 		Audit:        []storage.AuditEntry{audit.Verification(e.Now(), audit.Peer, audit.OpenError, key.id, key.originating, row.Result.String(), auditReason(row.Reason))},
-	}
-	if e.Callbacks {
-		change.Outbox = []*storage.OutboxEntry{{
-			Kind: storage.ToBackend, Originating: key.originating, UUID: key.id, Created: e.Now(),
-			Body: errorCallback(row),
-		}}
+		Outbox:       e.callbackEntry(row, errorCallback(row.UUID, errorPayload{row.Result.String(), row.Reason, row.Message})),
 	}
 	if err := e.History.Apply(ctx, change); err != nil {
 		return fail(op, Storage, err)

@@ -60,6 +60,44 @@ type errorPayload struct {
 	Message string `json:"message"`
 }
 
+// txPayload is a transaction report for the counterparty. OrderedAt is when
+// the originator's backend made it; a later report has a later time.
+type txPayload struct {
+	TxHash    string `json:"txHash"`
+	VOut      string `json:"vout"`
+	OrderedAt string `json:"orderedAt"`
+}
+
+// reportAnswer is the counterparty's answer to a report: whether it has such
+// a verification.
+type reportAnswer struct {
+	Result bool `json:"result"`
+}
+
+// inquiryAnswer is where a transfer stands: between enclaves and, with the
+// verification's id in front, towards the backend that asked (contract 2.9).
+// Code, instead of the rest, says why there is no answer.
+type inquiryAnswer struct {
+	Status string `json:"transactionStatus"`
+	TxHash string `json:"txHash"`
+	VOut   string `json:"vout"`
+	Code   string `json:"code"`
+}
+
+func txText(row *storage.Verification) []byte {
+	t := newText().str("txHash", row.TxHash)
+	if row.VOut != "" {
+		t.str("vout", row.VOut)
+	}
+	return t.str("orderedAt", timestamp(row.OrderedAt)).end()
+}
+
+func errorText(p errorPayload) []byte {
+	return newText().str("result", p.Result).str("reason", p.Reason).str("message", p.Message).end()
+}
+
+func reportAnswerText(taken bool) []byte { return newText().bool("result", taken).end() }
+
 // text builds a JSON object member by member. Members given as raw are JSON
 // text already; everything else is quoted.
 type text struct{ b []byte }

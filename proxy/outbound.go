@@ -30,7 +30,7 @@ const (
 func (e *Enclave) Accept(ctx context.Context, r *verificationRequest) (*storage.Verification, error) {
 	const op = "accept verification"
 	if e.outbox.full() {
-		return nil, &Error{Op: op, Kind: Unavailable, Code: "OUTBOX-FULL", Message: "Too many verifications wait for delivery; nothing was accepted. Try again later."}
+		return nil, outboxFull(op)
 	}
 	if err := e.mayVerify(ctx, r.beneficiary); err != nil {
 		return nil, err
@@ -176,7 +176,7 @@ func (e *Enclave) deliverVerification(ctx context.Context, row *storage.Verifica
 	left := row.Deadline.Sub(e.Now())
 	switch {
 	case row.Result != storage.Wait:
-		return e.drop(ctx, entry)
+		return e.abandon(ctx, entry)
 	case left <= 0:
 		return e.giveUp(ctx, row, entry)
 	}
@@ -202,8 +202,22 @@ func (e *Enclave) deliverVerification(ctx context.Context, row *storage.Verifica
 		if row, err = e.History.Verification(ctx, entry.Originating, entry.UUID); err != nil {
 			return fail("read verification", Storage, err)
 		}
+		if row.Result != storage.Wait {
+			return e.abandon(ctx, entry)
+		}
 	}
 	return e.finish(ctx, row, entry, answer)
+}
+
+// abandon ends the delivery of a verification that our backend has ended
+// meanwhile, and with it the key for its answer.
+func (e *Enclave) abandon(ctx context.Context, entry *storage.OutboxEntry) error {
+	keys := replyKeysOf(entry)
+	if err := e.History.Apply(ctx, &storage.Change{DropOutbox: []uint64{entry.Seq}, DropOwnKeys: keys}); err != nil {
+		return fail("abandon a verification", Storage, err)
+	}
+	e.Own.Forget(keys...)
+	return nil
 }
 
 // answer is a counterparty's answer to a verification, read and checked.
@@ -268,13 +282,7 @@ func sameAccount(asked string, answered []string) bool {
 // counterparty, so that both histories agree.
 func (e *Enclave) giveUp(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry, also ...storage.AuditEntry) error {
 	row.Result, row.Reason, row.Message = storage.Error, requestTimeout, "Request timeout."
-	report := &storage.OutboxEntry{
-		Kind: storage.ToPeerError, Originating: row.Originating, UUID: row.UUID, Counterparty: row.Beneficiary, Created: e.Now(),
-		Body: newText().str("result", "ERROR").str("reason", row.Reason).str("message", row.Message).end(),
-		// The report is worth its trouble for a while only: a counterparty
-		// that never heard of the verification has nothing to set right.
-		Deadline: e.Now().Add(24 * time.Hour),
-	}
+	report := e.report(storage.ToPeerError, row, errorText(errorPayload{row.Result.String(), row.Reason, row.Message}), lateReportLife)
 	return e.conclude(ctx, row, &storage.Change{
 		DropOutbox: []uint64{entry.Seq}, DropOwnKeys: replyKeysOf(entry), Outbox: []*storage.OutboxEntry{report}, Audit: also,
 	}, audit.System)
@@ -286,11 +294,7 @@ func (e *Enclave) giveUp(ctx context.Context, row *storage.Verification, entry *
 func (e *Enclave) conclude(ctx context.Context, row *storage.Verification, change *storage.Change, actor string) error {
 	change.Verification = row
 	change.Audit = append(change.Audit, audit.Verification(e.Now(), actor, audit.Finish, row.UUID, row.Beneficiary, row.Result.String(), auditReason(row.Reason)))
-	if e.Callbacks {
-		change.Outbox = append(change.Outbox, &storage.OutboxEntry{
-			Kind: storage.ToBackend, Originating: row.Originating, UUID: row.UUID, Created: row.CreatedAt,
-		})
-	}
+	change.Outbox = append(change.Outbox, e.resultEntry(row)...)
 	if err := e.History.Apply(ctx, change); err != nil {
 		return fail("store the final state", Storage, err)
 	}
@@ -298,25 +302,6 @@ func (e *Enclave) conclude(ctx context.Context, row *storage.Verification, chang
 	e.metrics.results.WithLabelValues("sent", row.Result.String()).Inc()
 	e.outbox.add(change.Outbox...)
 	return nil
-}
-
-// deliverError tells the counterparty of a failed verification.
-func (e *Enclave) deliverError(ctx context.Context, row *storage.Verification, entry *storage.OutboxEntry) error {
-	if e.expired(entry) {
-		e.Logger.Warn("the counterparty never took an error report; its history may say otherwise than ours", "vasp", row.Beneficiary, "verification", row.UUID)
-		return e.drop(ctx, entry)
-	}
-	asking, cancel := context.WithTimeout(ctx, asyncTimeout)
-	defer cancel()
-	_, err := e.ask(asking, question{
-		to: row.Beneficiary, kind: envelope.ErrorReport, want: envelope.ErrorReportAnswer, id: row.UUID,
-		keyType: row.KeyType, scope: e.scope(row.KeyType, row.Beneficiary, row.Asset.Symbol, row.Asset.Network, row.BeneficiaryAccount),
-		payload: entry.Body, life: requestLife,
-	})
-	if err != nil {
-		return err
-	}
-	return e.drop(ctx, entry)
 }
 
 // directoryWord is what central says about a VASP that sent no IVMS101 part

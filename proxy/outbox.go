@@ -18,7 +18,8 @@ import (
 //
 // Entries of one destination share a lane, so that one slow counterparty does
 // not hold up the others. What one lane does when its destination is away is
-// the business of lane.go.
+// the business of lane.go. Entries about one verification go to one
+// destination one after the other, in the order in which they were stored.
 type outbox struct {
 	deliver func(ctx context.Context, entry *storage.OutboxEntry) error
 	expired func(*storage.OutboxEntry) bool // what is left of it needs nobody else
@@ -31,13 +32,18 @@ type outbox struct {
 	known   uint64                 // entries up to this number were in the history when start read it
 	early   []*storage.OutboxEntry // added while start was reading
 	lanes   map[destination]*lane
-	waiting int // scheduled and not delivered yet
+	behind  map[turn][]*job // who waits for the one that is scheduled; nil: nobody
+	waiting int             // scheduled and not delivered yet
 	working sync.WaitGroup
 }
 
 // maxWaiting is how many entries may wait before no more work is accepted:
 // a quarter of a kilobyte each in memory, and hours of a busy VASP's work.
 const maxWaiting = 200_000
+
+func outboxFull(op string) error {
+	return &Error{Op: op, Kind: Unavailable, Code: "OUTBOX-FULL", Message: "Too many deliveries wait; nothing was accepted. Try again later."}
+}
 
 // full says that no more work can be accepted.
 func (o *outbox) full() bool {
@@ -59,6 +65,16 @@ const (
 type destination struct {
 	toBackend bool
 	peer      identity.VASPID
+}
+
+// turn is what entries take turns for: one verification at one destination.
+type turn struct {
+	to destination
+	verificationKey
+}
+
+func turnOf(e *storage.OutboxEntry) turn {
+	return turn{destinationOf(e), verificationKey{e.Originating, e.UUID}}
 }
 
 func destinationOf(e *storage.OutboxEntry) destination {
@@ -99,7 +115,7 @@ func (o *outbox) start(ctx context.Context, read func(context.Context) ([]*stora
 		o.phase = ended
 		return err
 	}
-	o.phase, o.lanes = running, make(map[destination]*lane)
+	o.phase, o.lanes, o.behind = running, make(map[destination]*lane), make(map[turn][]*job)
 	for _, entry := range waiting {
 		o.schedule(entry)
 		o.known = max(o.known, entry.Seq)
@@ -144,8 +160,31 @@ func (o *outbox) schedule(entry *storage.OutboxEntry) {
 	o.waiting++
 	slim := *entry
 	slim.Body = nil // stays in the history until its turn: thousands may wait
-	l.push(&job{entry: &slim, lane: l})
+	o.enqueue(&job{entry: &slim, lane: l})
 	o.pump(l)
+}
+
+// enqueue gives a job its turn, behind those about the same verification.
+func (o *outbox) enqueue(j *job) {
+	turn := turnOf(j.entry)
+	if waiting, taken := o.behind[turn]; taken {
+		o.behind[turn] = append(waiting, j)
+		return
+	}
+	o.behind[turn] = nil
+	j.lane.push(j)
+}
+
+// pass gives the turn of a job that is done to the next.
+func (o *outbox) pass(done *job) {
+	turn := turnOf(done.entry)
+	waiting := o.behind[turn]
+	if len(waiting) == 0 {
+		delete(o.behind, turn)
+		return
+	}
+	o.behind[turn] = waiting[1:]
+	done.lane.push(waiting[0])
 }
 
 // wait returns when nothing is under way any more. The context given to start
@@ -179,6 +218,7 @@ func (o *outbox) attempt(j *job) {
 	if err == nil {
 		o.waiting--
 		o.metrics.outbox.WithLabelValues(j.lane.to.String()).Dec()
+		o.pass(j)
 	} else {
 		o.again(j, err)
 	}
@@ -248,8 +288,8 @@ func (e *Enclave) deliver(ctx context.Context, scheduled *storage.OutboxEntry) e
 	switch entry.Kind {
 	case storage.ToPeerVerification:
 		return e.deliverVerification(ctx, row, entry)
-	case storage.ToPeerError:
-		return e.deliverError(ctx, row, entry)
+	case storage.ToPeerTx, storage.ToPeerError:
+		return e.deliverReport(ctx, row, entry)
 	case storage.ToBackend:
 		return e.deliverCallback(ctx, row, entry)
 	default:

@@ -61,6 +61,7 @@ type Relay interface {
 type Backend interface {
 	VerifyAccount(ctx context.Context, body []byte) (*vasp.AccountAnswer, error)
 	VerifyUser(ctx context.Context, body []byte) (*vasp.UserAnswer, error)
+	TransactionStatus(ctx context.Context, body []byte) (*vasp.TransactionAnswer, error)
 	Callback(ctx context.Context, body []byte) error
 }
 
@@ -101,29 +102,30 @@ type Config struct {
 // concurrently.
 type Enclave struct {
 	Config
-	rotating atomic.Bool                 // central does not know our present identity yet
-	replace  atomic.Bool                 // the next registration replaces the known identity
-	self     atomic.Pointer[ownIdentity] // Config's, until it is rotated
-	peers    *keyring.Peers
-	pins     pins
-	books    directory
-	outbox   *outbox
-	metrics  *metrics
-	instance uuid.UUID
-	sequence sequence
-	inflight keyedLock
-	once     once
-	flight   singleflight.Group
-	budget   *keyring.Budget
-	accounts accountBudgets
-	serials  chan serial
-	wanted   chan struct{} // a registration before the heartbeat is due
+	rotating  atomic.Bool                 // central does not know our present identity yet
+	replace   atomic.Bool                 // the next registration replaces the known identity
+	self      atomic.Pointer[ownIdentity] // Config's, until it is rotated
+	peers     *keyring.Peers
+	pins      pins
+	books     directory
+	outbox    *outbox
+	metrics   *metrics
+	instance  uuid.UUID
+	sequence  sequence
+	inflight  keyedLock
+	once      once
+	flight    singleflight.Group
+	budget    *keyring.Budget
+	accounts  accountBudgets
+	inquiries inquiryBudgets
+	serials   chan serial
+	wanted    chan struct{} // a registration before the heartbeat is due
 }
 
 // New makes an Enclave. It does not talk to anybody yet: see Run.
 func New(ctx context.Context, c Config) (*Enclave, error) {
 	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now),
-		accounts: accountBudgets{now: c.Now, of: map[identity.VASPID]*accountBudget{}}}
+		accounts: accountBudgets{now: c.Now, of: map[identity.VASPID]*accountBudget{}}, inquiries: inquiryBudgets{now: c.Now}}
 	e.peers = keyring.NewPeers(keyring.PeersConfig{
 		Cache: c.Cache, Requester: e, TTL: c.KeyTTL, Now: c.Now, Skew: c.Skew, Self: c.Self, Floor: c.Floor,
 		HighestSerial: e.pins.serial, OnSerial: e.keepSerial,

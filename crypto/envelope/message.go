@@ -58,6 +58,17 @@ func (m MessageType) Sealed() bool {
 	return m.Valid() && m != KeyRequest && m != KeyAnswer && m != Refusal
 }
 
+// Direction is the way that a request of this type goes, and its answer goes
+// the opposite one: to the beneficiary, but for an inquiry, which the
+// beneficiary makes. A request for a key counts as going to the beneficiary,
+// whoever asks.
+func (m MessageType) Direction() Direction {
+	if m == TxInquiry {
+		return ToOriginator
+	}
+	return ToBeneficiary
+}
+
 // Direction says which way this message goes. The number travels.
 type Direction uint8
 
@@ -67,6 +78,14 @@ const (
 	// ToOriginator goes back.
 	ToOriginator Direction = 2
 )
+
+// Opposite is the other direction.
+func (d Direction) Opposite() Direction {
+	if d == ToBeneficiary {
+		return ToOriginator
+	}
+	return ToBeneficiary
+}
 
 // String gives a name for logs.
 func (d Direction) String() string {

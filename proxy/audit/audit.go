@@ -23,7 +23,12 @@ const (
 	Open            = "verification.open"     // a counterparty's request was opened and answered
 	OpenAccount     = "account.open"          // a counterparty's account check was opened and answered
 	CheckAccount    = "account.check"         // our backend checked an account with a counterparty
+	ReportError     = "error.report"          // our backend reported that a transfer will never happen
 	OpenError       = "error.open"            // a counterparty's error report was opened
+	ReportTx        = "tx.report"             // our backend reported a transaction
+	OpenTx          = "tx.open"               // a counterparty's transaction report was opened
+	Inquire         = "tx.inquire"            // our backend asked a counterparty where a transfer stands
+	OpenInquiry     = "tx.inquiry-open"       // a counterparty's inquiry was opened and answered
 	Conflict        = "verification.conflict" // a verification id came again with another content
 	LateAnswer      = "verification.late"     // an answer came after the final state
 	PinPeer         = "peer.pin"              // a counterparty's identity was believed on first use

@@ -13,6 +13,7 @@ type Backend struct {
 	mu        sync.Mutex
 	account   func(ctx context.Context, body []byte) (*vasp.AccountAnswer, error)
 	user      func(ctx context.Context, body []byte) (*vasp.UserAnswer, error)
+	status    func(ctx context.Context, body []byte) (*vasp.TransactionAnswer, error)
 	callback  func(body []byte) error
 	asked     [][]byte
 	callbacks [][]byte
@@ -26,6 +27,9 @@ func newBackend() *Backend {
 	b.OnUser(func(context.Context, []byte) (*vasp.UserAnswer, error) {
 		return &vasp.UserAnswer{Result: "VERIFIED", Reason: "OK"}, nil
 	})
+	b.OnStatus(func(context.Context, []byte) (*vasp.TransactionAnswer, error) {
+		return &vasp.TransactionAnswer{Status: "PENDING"}, nil
+	})
 	b.OnCallback(func([]byte) error { return nil })
 	return b
 }
@@ -38,6 +42,11 @@ func (b *Backend) OnAccount(f func(ctx context.Context, body []byte) (*vasp.Acco
 // OnUser scripts the answer to a user verification.
 func (b *Backend) OnUser(f func(ctx context.Context, body []byte) (*vasp.UserAnswer, error)) {
 	b.set(func() { b.user = f })
+}
+
+// OnStatus scripts the answer to where a transfer stands.
+func (b *Backend) OnStatus(f func(ctx context.Context, body []byte) (*vasp.TransactionAnswer, error)) {
+	b.set(func() { b.status = f })
 }
 
 // OnCallback scripts the answer to a callback.
@@ -77,6 +86,15 @@ func (b *Backend) VerifyUser(ctx context.Context, body []byte) (*vasp.UserAnswer
 	b.mu.Lock()
 	b.asked = append(b.asked, bytes.Clone(body))
 	answer := b.user
+	b.mu.Unlock()
+	return answer(ctx, body)
+}
+
+// TransactionStatus implements proxy.Backend.
+func (b *Backend) TransactionStatus(ctx context.Context, body []byte) (*vasp.TransactionAnswer, error) {
+	b.mu.Lock()
+	b.asked = append(b.asked, bytes.Clone(body))
+	answer := b.status
 	b.mu.Unlock()
 	return answer(ctx, body)
 }

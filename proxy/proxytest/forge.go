@@ -72,7 +72,7 @@ func (p *Party) Reply(to *Party, asked []byte, m Message) []byte {
 	if err != nil {
 		p.world.t.Fatal(err)
 	}
-	m.Direction, m.ID, m.InReplyTo = envelope.ToOriginator, parsed.Header.Verification, parsed.Hash()
+	m.Direction, m.ID, m.InReplyTo = parsed.Header.Direction.Opposite(), parsed.Header.Verification, parsed.Hash()
 	return p.Seal(to, m)
 }
 
