@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -64,6 +65,30 @@ func FuzzVerificationRequest(f *testing.F) {
 			if text, _ := r[part].(string); !json.Valid([]byte(text)) {
 				t.Fatalf("%s is %q", part, text)
 			}
+		}
+	})
+}
+
+// Reports and inquiries, about a verification that there is.
+func FuzzReports(f *testing.F) {
+	w, clock := fuzzWorld(f)
+	id := verify(f, w, request(w))
+	for which, seed := range []string{
+		fmt.Sprintf(`{"verificationUuid":%q,"txHash":"8a54","vout":"0"}`, id),
+		fmt.Sprintf(`{"verificationUuid":%q,"result":"ERROR","reason":"X","message":"m"}`, id),
+		fmt.Sprintf(`{"verificationUuid":%q}`, id),
+	} {
+		f.Add(uint8(which), []byte(seed))
+		for _, c := range reportsInCommon(seed) {
+			f.Add(uint8(which), []byte(strings.NewReplacer(c.edit...).Replace(seed)))
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, body []byte) {
+		clock.Advance(time.Second)
+		status, answer := w.A.Call(http.MethodPost, []string{txPath, errorPath, inquiryPath}[which%3], body)
+		clean(t, status, answer)
+		if status == http.StatusOK && !json.Valid(body) {
+			t.Fatalf("%q is taken", body)
 		}
 	})
 }
@@ -179,12 +204,13 @@ func FuzzAnswerPayload(f *testing.F) {
 // before the backend.
 func FuzzRequestPayload(f *testing.F) {
 	w, clock := fuzzWorld(f)
-	for _, kind := range []envelope.MessageType{envelope.VerificationRequest, envelope.AccountRequest, envelope.ErrorReport} {
+	for _, kind := range []envelope.MessageType{envelope.VerificationRequest, envelope.AccountRequest, envelope.ErrorReport, envelope.TxReport, envelope.TxInquiry} {
 		for _, seed := range []string{
 			`{"assetInfo":` + asset + `,"requiredBeneficiaryInfo":"ACCOUNT_NUMBER","version":"1.0","ivms101":{"originator":` + originator + `,"beneficiary":` + said + `}}`,
 			`{"assetInfo":` + asset + `,"requiredBeneficiaryInfo":"ACCOUNT_NUMBER","version":"1.0","ivms101":{"originator":` + originator + `,"beneficiary":` + said + `,"originatingVASP":null}}`,
 			`{"symbol":"ETH","network":"Ethereum","version":"1.0","ivms101":{"beneficiary":` + said + `}}`,
 			`{"result":"ERROR","reason":"REQUEST-TIMEOUT","message":"Request timeout."}`,
+			`{"txHash":"8a54","vout":"1","orderedAt":"2026-01-02T03:04:05.000Z"}`,
 			`{"ivms101":null}`, `{"ivms101":{}}`, `{"ivms101":{"originator":{},"beneficiary":{"accountNumber":["x"]}}}`, `{}`, `null`, ``, "\xff", `{"requiredBeneficiaryInfo":"é","ivms101":{"originator":{},"beneficiary":{"accountNumber":["x"]}}}`,
 		} {
 			f.Add(uint8(kind), []byte(seed))
@@ -198,8 +224,8 @@ func FuzzRequestPayload(f *testing.F) {
 			return
 		}
 		before := len(w.B.Backend.Asked())
-		message := proxytest.Message{Type: m, Payload: b, ReplyBundle: w.A.EncodedBundle()}
-		if m == envelope.ErrorReport {
+		message := proxytest.Message{Type: m, Direction: m.Direction(), Payload: b, ReplyBundle: w.A.EncodedBundle()}
+		if m == envelope.ErrorReport || m == envelope.TxReport {
 			message.ID = id
 		}
 		status, reply := w.Central.Send(w.B.ID, w.A.Seal(w.B, message))
