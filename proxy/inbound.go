@@ -172,9 +172,21 @@ func (e *Enclave) reply(ctx context.Context, a *envelope.Authentic, t envelope.M
 
 // openSealed opens a sealed envelope with our key that its header names. A
 // key we no longer have is the sender's to replace, not an offence.
+//
+// A key that was made for one use ends here, before anything is made of what
+// it opens: it opens one message, also of many that arrive at once (K11).
+// Nobody needs it again. A restart would lose it as well; a repeat of the very
+// envelope is known by its hash, unopened; and when the answer is BUSY, with
+// nothing stored, or central loses it, the sender's next attempt asks for a
+// new key and is sealed to that, as every attempt is. At worst a message that
+// central brings a second time is refused with NEW-KEY-NEEDED.
 func (e *Enclave) openSealed(a *envelope.Authentic) (*envelope.Body, error) {
 	const op = "open the envelope"
-	private, err := e.Own.PrivateFor(keyring.UseOf(&a.Header))
+	use := keyring.UseOf(&a.Header)
+	private, err := e.Own.PrivateFor(use)
+	if err == nil && use.Type == identity.PerVerification && !e.Own.Consume(use) {
+		err = keyring.ErrUnknownKey // another message was faster
+	}
 	if err != nil {
 		e.metrics.refused.WithLabelValues("key").Inc()
 		return nil, &Error{Op: op, Kind: Refused, Err: err}
@@ -246,6 +258,7 @@ func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinn
 	if reason := e.once.add(a.Header.Sender, a.Hash(), a.Header.Expires.Add(e.Skew), e.Now()); reason != "" {
 		return nil, e.metrics.refuse(op, reason, errors.New("answered before, or too many at once"))
 	}
+	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
 	customer, ok := e.accounts.allow(a.Header.Sender)
 	if !ok {
 		e.metrics.enumeration.Inc()
@@ -256,7 +269,6 @@ func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinn
 	if err != nil {
 		return nil, err
 	}
-	e.consume(&a.Header) // before the answer: a replay must not ask our backend again
 	id, from := uuid.UUID(a.Header.Verification), a.Header.Sender
 	answered := e.askAccount(ctx, from, body.Payload)
 	if answered == nil {
@@ -332,6 +344,7 @@ func notAsked(err error) bool {
 // and id, however often it is asked (attack K4).
 func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer a verification"
+	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
 	key := verificationKey{a.Header.Sender, a.Header.Verification}
 	unlock, err := e.inflight.lock(ctx, key)
 	if err != nil {
@@ -372,15 +385,7 @@ func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic,
 	if err != nil {
 		return nil, err
 	}
-	e.consume(&a.Header) // after the receipt is durable: repeats are known by it now
 	return e.reply(ctx, a, envelope.VerificationAnswer, body.ReplyBundle, answered, pinned)
-}
-
-// consume ends a key that was made for one verification.
-func (e *Enclave) consume(h *envelope.Header) {
-	if h.KeyType == identity.PerVerification {
-		e.Own.Consume(h.Key)
-	}
 }
 
 // withdrawn stands in a receipt for a payload that must not come any more.
@@ -600,6 +605,7 @@ func (e *Enclave) strip(row *storage.Verification, beneficiary []byte, required 
 // answerError takes a counterparty's word that a verification has failed.
 func (e *Enclave) answerError(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer an error report"
+	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
 	key := verificationKey{a.Header.Sender, a.Header.Verification}
 	unlock, err := e.inflight.lock(ctx, key)
 	if err != nil {
@@ -617,7 +623,6 @@ func (e *Enclave) answerError(ctx context.Context, a *envelope.Authentic, pinned
 	if err := e.recordError(ctx, key, a.Hash(), p); err != nil {
 		return nil, err
 	}
-	e.consume(&a.Header)
 	return e.reply(ctx, a, envelope.ErrorReportAnswer, body.ReplyBundle, []byte(`{"result":true}`), pinned)
 }
 
