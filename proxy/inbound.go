@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
@@ -255,33 +253,49 @@ func (e *Enclave) exhausted(asked *envelope.Header) error {
 // answerAccount asks our backend whether an account is its customer's.
 func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer an account check"
-	if reason := e.once.add(a.Header.Sender, a.Hash(), a.Header.Expires.Add(e.Skew), e.Now()); reason != "" {
-		return nil, e.metrics.refuse(op, reason, errors.New("answered before, or too many at once"))
+	if err := e.acceptOnce(ctx, a); err != nil {
+		return nil, err
 	}
 	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
-	customer, ok := e.accounts.allow(a.Header.Sender)
-	if !ok {
-		e.metrics.enumeration.Inc()
-		e.Logger.Warn("a counterparty asks about more accounts than its budget allows; it may be collecting addresses", "vasp", a.Header.Sender)
-		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("over the budget of account checks")}
+	from := a.Header.Sender
+	if !e.accounts.mayAsk(from) {
+		return nil, e.collecting(from)
 	}
 	body, err := e.openSealed(a)
 	if err != nil {
 		return nil, err
 	}
-	id, from := uuid.UUID(a.Header.Verification), a.Header.Sender
 	answered := e.askAccount(ctx, from, body.Payload)
 	if answered == nil {
 		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("our backend cannot be reached")}
 	}
-	if answered.Reason != "UNKNOWN-ADDRESS" && answered.Reason != "MISMATCHED-NAME" {
-		customer()
+	told := e.accounts.mayHear(from, answered.stranger())
+	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenAccount, a.Header.Verification, from, answered.Result, auditReason(answered.Reason))
+	if !told {
+		entry.Outcome, entry.Reason = "refused", ""
 	}
-	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenAccount, id, from, answered.Result, auditReason(answered.Reason))
-	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
+	// Our backend was asked, so this is written though the sender may have
+	// gone away meanwhile.
+	keep := context.WithoutCancel(ctx)
+	if err := e.History.Apply(keep, &storage.Change{Receipt: e.accountReceipt(a), Audit: []storage.AuditEntry{entry}}); err != nil {
 		return nil, fail(op, Storage, err)
 	}
+	if !told {
+		return nil, e.collecting(from)
+	}
 	return e.reply(ctx, a, envelope.AccountAnswer, body.ReplyBundle, accountText(answered), pinned)
+}
+
+// stranger says that nobody has the account that was asked about.
+func (a *accountAnswer) stranger() bool {
+	return a.Reason == "UNKNOWN-ADDRESS" || a.Reason == "MISMATCHED-NAME"
+}
+
+// collecting refuses an account check and raises the alarm (O1).
+func (e *Enclave) collecting(from identity.VASPID) error {
+	e.metrics.enumeration.Inc()
+	e.Logger.Warn("a counterparty asks about more accounts than its budget allows; it may be collecting addresses", "vasp", from)
+	return &Error{Op: "answer an account check", Kind: Unavailable, Err: errors.New("over the budget of account checks")}
 }
 
 // askAccount is our backend's word on an account, or UNDEFINED-ERROR when the
