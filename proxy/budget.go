@@ -12,7 +12,10 @@ import (
 // Account checks tell whether an address is a customer's. A counterparty that
 // asks about more addresses than its transfers explain is collecting them
 // (attack O1): each has a budget of questions, and a much smaller one of
-// questions whose answer is that nobody has the address.
+// answers that nobody has the address.
+//
+// The budget of questions also bounds how many are under way: 1,000, and 100
+// more for each second that our backend takes, which has one.
 const (
 	accountsPerSecond = 100
 	accountsAtOnce    = 1000
@@ -70,18 +73,23 @@ func (b *accountBudgets) find(peer identity.VASPID) *accountBudget {
 	return found
 }
 
-// allow says whether a counterparty may ask about one more account. Until the
-// answer is there the account counts as one that nobody has, so that many
-// questions at once do not pass together; customer gives that back.
-func (b *accountBudgets) allow(peer identity.VASPID) (customer func(), ok bool) {
+// mayAsk says whether a counterparty may ask about one more account, and
+// counts the question if so.
+func (b *accountBudgets) mayAsk(peer identity.VASPID) bool {
 	f, now := b.find(peer), b.now()
-	if !f.questions.AllowN(now, 1) {
-		return nil, false
+	return f.strangers.TokensAt(now) >= 1 && f.questions.AllowN(now, 1)
+}
+
+// mayHear says whether a counterparty may hear what our backend said of an
+// account. Only the answer that nobody has it is counted, so that many honest
+// questions at once pass, however slow our backend is. But once that budget is
+// used up nothing is told of the questions still under way either, be the
+// account a customer's or not: so asking many at once yields not one answer
+// more than the budget, and the refusal itself tells nothing.
+func (b *accountBudgets) mayHear(peer identity.VASPID, stranger bool) bool {
+	f, now := b.find(peer), b.now()
+	if stranger {
+		return f.strangers.AllowN(now, 1)
 	}
-	taken := f.strangers.ReserveN(now, 1)
-	if taken.DelayFrom(now) > 0 {
-		taken.CancelAt(now)
-		return nil, false
-	}
-	return func() { taken.CancelAt(now) }, true
+	return f.strangers.TokensAt(now) >= 1
 }

@@ -1,5 +1,7 @@
 package proxy
 
+import "github.com/vasp-enclave/vasp-enclave/crypto/identity"
+
 // ReadAnswer reads a counterparty's answer to a verification, as an attempt to
 // deliver it does.
 func (e *Enclave) ReadAnswer(payload []byte) error {
@@ -12,4 +14,15 @@ func (e *Enclave) Remembered() int {
 	e.sequence.mu.Lock()
 	defer e.sequence.mu.Unlock()
 	return len(e.sequence.last)
+}
+
+// MayAsk counts how many of n account checks a counterparty's budget of
+// questions lets through now.
+func (e *Enclave) MayAsk(peer identity.VASPID, n int) (passed int) {
+	for range n {
+		if e.accounts.mayAsk(peer) {
+			passed++
+		}
+	}
+	return passed
 }

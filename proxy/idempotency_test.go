@@ -366,3 +366,75 @@ func TestAReplayedAccountCheckIsRefused(t *testing.T) {
 		ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID))
 	}
 }
+
+// Attack K4: a restart forgets no answered account check, whatever the type of
+// the key that it is sealed to; when its envelope has ended, it is forgotten.
+func TestAReplayedAccountCheckIsRefusedAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := proxytest.NewWorld(t)
+		var checks [][]byte
+		w.Central.Tamper(func(_, _ identity.VASPID, message []byte) ([]byte, error) {
+			if proxytest.TypeOf(message) == envelope.AccountRequest {
+				checks = append(checks, message)
+			}
+			return message, nil
+		})
+		for _, name := range mutatedTypes {
+			ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID, ofType(name)...))
+		}
+		restart := func() {
+			w.B.Stop()
+			w.B.Start()
+			time.Sleep(time.Second)
+		}
+		restart()
+		for range 3 {
+			for i, check := range checks {
+				if _, reply := w.Central.Send(w.B.ID, check); wordOf(w.B, reply) != rejected {
+					t.Errorf("a replay, sealed to a %s key, is answered with a %s %s", mutatedTypes[i], proxytest.TypeOf(reply), wordOf(w.B, reply))
+				}
+			}
+		}
+		if n := len(w.B.Backend.Asked()); n != len(checks) {
+			t.Errorf("the backend was asked %d times about %d accounts", n, len(checks))
+		}
+		if n := w.B.Metric("enclave_refused_total", "replay"); n != 9 {
+			t.Errorf("%v replays are counted", n)
+		}
+		ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID)) // others go on
+		time.Sleep(15 * time.Minute)
+		if n, err := w.B.History.Sweep(t.Context()); n != 0 || err != nil {
+			t.Errorf("%d receipts were left of envelopes that have ended: %v", n, err)
+		}
+		restart()
+		for _, check := range checks {
+			w.Central.Send(w.B.ID, check)
+		}
+		if n := w.B.Metric("enclave_refused_total", "expired"); n != 4 || len(w.B.Backend.Asked()) != 4 {
+			t.Errorf("%v replays are counted as expired, and the backend was asked %d times", n, len(w.B.Backend.Asked()))
+		}
+	})
+}
+
+// The receipt of an account check is another than that of the verification
+// whose id it borrows: neither is taken for the other.
+func TestAnAccountCheckHidesNoVerification(t *testing.T) {
+	w := proxytest.NewWorld(t)
+	verified(w)
+	id := uuid.New()
+	check := func() []byte {
+		return w.A.Seal(w.B, proxytest.Message{Type: envelope.AccountRequest, ID: id, ReplyBundle: w.A.EncodedBundle(), Payload: []byte(accountQuestion)})
+	}
+	sealed := question(w, id)
+	for range 2 {
+		if _, reply := w.Central.Send(w.B.ID, check()); proxytest.TypeOf(reply) != envelope.AccountAnswer {
+			t.Errorf("an account check is answered with a %s", proxytest.TypeOf(reply))
+		}
+		if _, reply := w.Central.Send(w.B.ID, sealed); proxytest.TypeOf(reply) != envelope.VerificationAnswer {
+			t.Errorf("a verification is answered with a %s", proxytest.TypeOf(reply))
+		}
+	}
+	if n := len(w.B.Backend.Asked()); n != 3 {
+		t.Errorf("the backend was asked %d times about one verification and twice about an account", n)
+	}
+}

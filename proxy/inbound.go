@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
@@ -176,9 +174,21 @@ func (e *Enclave) reply(ctx context.Context, a *envelope.Authentic, t envelope.M
 
 // openSealed opens a sealed envelope with our key that its header names. A
 // key we no longer have is the sender's to replace, not an offence.
+//
+// A key that was made for one use ends here, before anything is made of what
+// it opens: it opens one message, also of many that arrive at once (K11).
+// Nobody needs it again. A restart would lose it as well; a repeat of the very
+// envelope is known by its hash, unopened; and when the answer is BUSY, with
+// nothing stored, or central loses it, the sender's next attempt asks for a
+// new key and is sealed to that, as every attempt is. At worst a message that
+// central brings a second time is refused with NEW-KEY-NEEDED.
 func (e *Enclave) openSealed(a *envelope.Authentic) (*envelope.Body, error) {
 	const op = "open the envelope"
-	private, err := e.Own.PrivateFor(keyring.UseOf(&a.Header))
+	use := keyring.UseOf(&a.Header)
+	private, err := e.Own.PrivateFor(use)
+	if err == nil && use.Type == identity.PerVerification && !e.Own.Consume(use) {
+		err = keyring.ErrUnknownKey // another message was faster
+	}
 	if err != nil {
 		e.metrics.refused.WithLabelValues("key").Inc()
 		return nil, &Error{Op: op, Kind: Refused, Err: err}
@@ -247,33 +257,49 @@ func (e *Enclave) exhausted(asked *envelope.Header) error {
 // answerAccount asks our backend whether an account is its customer's.
 func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer an account check"
-	if reason := e.once.add(a.Header.Sender, a.Hash(), a.Header.Expires.Add(e.Skew), e.Now()); reason != "" {
-		return nil, e.metrics.refuse(op, reason, errors.New("answered before, or too many at once"))
+	if err := e.acceptOnce(ctx, a); err != nil {
+		return nil, err
 	}
-	customer, ok := e.accounts.allow(a.Header.Sender)
-	if !ok {
-		e.metrics.enumeration.Inc()
-		e.Logger.Warn("a counterparty asks about more accounts than its budget allows; it may be collecting addresses", "vasp", a.Header.Sender)
-		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("over the budget of account checks")}
+	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
+	from := a.Header.Sender
+	if !e.accounts.mayAsk(from) {
+		return nil, e.collecting(from)
 	}
 	body, err := e.openSealed(a)
 	if err != nil {
 		return nil, err
 	}
-	e.consume(&a.Header) // before the answer: a replay must not ask our backend again
-	id, from := uuid.UUID(a.Header.Verification), a.Header.Sender
 	answered := e.askAccount(ctx, from, body.Payload)
 	if answered == nil {
 		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("our backend cannot be reached")}
 	}
-	if answered.Reason != "UNKNOWN-ADDRESS" && answered.Reason != "MISMATCHED-NAME" {
-		customer()
+	told := e.accounts.mayHear(from, answered.stranger())
+	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenAccount, a.Header.Verification, from, answered.Result, auditReason(answered.Reason))
+	if !told {
+		entry.Outcome, entry.Reason = "refused", ""
 	}
-	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenAccount, id, from, answered.Result, auditReason(answered.Reason))
-	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
+	// Our backend was asked, so this is written though the sender may have
+	// gone away meanwhile.
+	keep := context.WithoutCancel(ctx)
+	if err := e.History.Apply(keep, &storage.Change{Receipt: e.onceReceipt(a), Audit: []storage.AuditEntry{entry}}); err != nil {
 		return nil, fail(op, Storage, err)
 	}
+	if !told {
+		return nil, e.collecting(from)
+	}
 	return e.reply(ctx, a, envelope.AccountAnswer, body.ReplyBundle, accountText(answered), pinned)
+}
+
+// stranger says that nobody has the account that was asked about.
+func (a *accountAnswer) stranger() bool {
+	return a.Reason == "UNKNOWN-ADDRESS" || a.Reason == "MISMATCHED-NAME"
+}
+
+// collecting refuses an account check and raises the alarm (O1).
+func (e *Enclave) collecting(from identity.VASPID) error {
+	e.metrics.enumeration.Inc()
+	e.Logger.Warn("a counterparty asks about more accounts than its budget allows; it may be collecting addresses", "vasp", from)
+	return &Error{Op: "answer an account check", Kind: Unavailable, Err: errors.New("over the budget of account checks")}
 }
 
 // askAccount is our backend's word on an account, or UNDEFINED-ERROR when the
@@ -336,6 +362,7 @@ func notAsked(err error) bool {
 // and id, however often it is asked (attack K4).
 func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer a verification"
+	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
 	key := verificationKey{a.Header.Sender, a.Header.Verification}
 	unlock, err := e.inflight.lock(ctx, key)
 	if err != nil {
@@ -376,15 +403,7 @@ func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic,
 	if err != nil {
 		return nil, err
 	}
-	e.consume(&a.Header) // after the receipt is durable: repeats are known by it now
 	return e.reply(ctx, a, envelope.VerificationAnswer, body.ReplyBundle, answered, pinned)
-}
-
-// consume ends a key that was made for one verification.
-func (e *Enclave) consume(h *envelope.Header) {
-	if h.KeyType == identity.PerVerification {
-		e.Own.Consume(h.Key)
-	}
 }
 
 // withdrawn stands in a receipt for a payload that must not come any more.
@@ -604,6 +623,7 @@ func (e *Enclave) strip(row *storage.Verification, beneficiary []byte, required 
 // answerError takes a counterparty's word that a verification has failed.
 func (e *Enclave) answerError(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer an error report"
+	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
 	key := verificationKey{a.Header.Sender, a.Header.Verification}
 	unlock, err := e.inflight.lock(ctx, key)
 	if err != nil {
@@ -621,7 +641,6 @@ func (e *Enclave) answerError(ctx context.Context, a *envelope.Authentic, pinned
 	if err := e.recordError(ctx, key, a.Hash(), p); err != nil {
 		return nil, err
 	}
-	e.consume(&a.Header)
 	return e.reply(ctx, a, envelope.ErrorReportAnswer, body.ReplyBundle, reportAnswerText(true), pinned)
 }
 

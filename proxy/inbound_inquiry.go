@@ -6,6 +6,7 @@ import (
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 	"github.com/vasp-enclave/vasp-enclave/storage"
@@ -16,9 +17,10 @@ import (
 // hears (attack O1).
 func (e *Enclave) answerInquiry(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
 	const op = "answer an inquiry"
-	if reason := e.once.add(a.Header.Sender, a.Hash(), a.Header.Expires.Add(e.Skew), e.Now()); reason != "" {
-		return nil, e.metrics.refuse(op, reason, errors.New("answered before, or too many at once"))
+	if err := e.acceptOnce(ctx, a); err != nil {
+		return nil, err
 	}
+	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
 	if !e.inquiries.allow(a.Header.Sender) {
 		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("over the budget of inquiries")}
 	}
@@ -26,7 +28,6 @@ func (e *Enclave) answerInquiry(ctx context.Context, a *envelope.Authentic, pinn
 	if err != nil {
 		return nil, err
 	}
-	e.consume(&a.Header)
 	answer, err := e.whereItStands(ctx, a)
 	if err != nil {
 		return nil, err
@@ -36,7 +37,7 @@ func (e *Enclave) answerInquiry(ctx context.Context, a *envelope.Authentic, pinn
 		said = answer.Code
 	}
 	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenInquiry, a.Header.Verification, a.Header.Sender, said, "")
-	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
+	if err := e.History.Apply(ctx, &storage.Change{Receipt: e.onceReceipt(a), Audit: []storage.AuditEntry{entry}}); err != nil {
 		return nil, fail(op, Storage, err)
 	}
 	text := newText().str("code", answer.Code).end()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
@@ -21,6 +22,7 @@ func (e *Enclave) answerTx(ctx context.Context, a *envelope.Authentic, pinned *i
 		return nil, fail(op, Unavailable, err)
 	}
 	defer unlock()
+	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
 	body, err := e.openSealed(a)
 	if err != nil {
 		return nil, err
@@ -33,7 +35,6 @@ func (e *Enclave) answerTx(ctx context.Context, a *envelope.Authentic, pinned *i
 	if err != nil {
 		return nil, err
 	}
-	e.consume(&a.Header)
 	return e.reply(ctx, a, envelope.TxReportAnswer, body.ReplyBundle, reportAnswerText(known), pinned)
 }
 

@@ -170,10 +170,15 @@ func (e *Enclave) Run(ctx context.Context) error {
 	return err
 }
 
-// sweep forgets, every hour, what no envelope can need any more: our old keys,
-// and the receipts of requests whose repeats would be refused anyway.
+// sweepEvery is how long what is over may lie about: long enough to cost
+// nothing, and short enough that the receipts of account checks, which live
+// for a minute, do not pile up.
+const sweepEvery = 10 * time.Minute
+
+// sweep forgets, now and then, what no envelope can need any more: our old
+// keys, and the receipts of requests whose repeats would be refused anyway.
 func (e *Enclave) sweep(ctx context.Context) {
-	tick := time.NewTicker(time.Hour)
+	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil { // at start, too: some are restarted more often
 		if err := e.Own.Sweep(ctx); err != nil {

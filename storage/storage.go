@@ -114,10 +114,11 @@ type Asset struct {
 
 // Receipt remembers an inbound verification request, so that a repeat is
 // known before it is opened (EnvelopeHash) and after (PayloadMAC), and is
-// answered again to ReplyBundle (attack K4).
+// answered again to ReplyBundle (attack K4). Of an account check, which is
+// never answered again, it has the hash alone.
 type Receipt struct {
-	Originating  identity.VASPID
-	UUID         uuid.UUID
+	Originating  identity.VASPID // the sender
+	UUID         uuid.UUID       // the verification's, or a name that the sender cannot choose
 	EnvelopeHash [32]byte
 	PayloadMAC   [32]byte
 	ReplyBundle  []byte

@@ -66,7 +66,7 @@ func TestNothingThatIsOverStaysInMemory(t *testing.T) {
 		}
 	}
 	id := single()
-	o.Consume(id)
+	o.Consume(Use{ID: id, Type: identity.PerVerification, Peer: 9})
 	o.mustNotKeep(t, "consumed", id)
 	id = reply()
 	o.Forget(id)

@@ -59,10 +59,11 @@ func (o *Own) PerVerification(requester identity.VASPID, nonce [32]byte) (bundle
 	return bundle, nil
 }
 
-// Consume makes a PerVerification key unusable for ever and says whether it
-// was usable. Of many who opened with one key at once, one is told true. Call
-// it when what was opened can no longer be lost.
-func (o *Own) Consume(id identity.KeyID) bool { return o.singles.take(id) }
+// Consume makes the PerVerification key of a use unusable for ever and says
+// whether it was usable. Of many who consume one key at once, one is told
+// true. A key of another type, or one that was made for another peer, it
+// leaves alone.
+func (o *Own) Consume(u Use) bool { return o.singles.take(u) }
 
 // single is what is kept of a single-use key: its seed, for twenty thousand
 // built keys would be 100 MiB.
@@ -130,14 +131,15 @@ func (s *singles) find(u Use, now time.Time) builder {
 	}
 }
 
-func (s *singles) take(id identity.KeyID) bool {
+func (s *singles) take(u Use) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.byID[id]
-	if ok {
-		s.remove(e)
+	e, ok := s.byID[u.ID]
+	if !ok || e.Value.(*single).use != u {
+		return false
 	}
-	return ok
+	s.remove(e)
+	return true
 }
 
 func (s *singles) sweep(now time.Time) {

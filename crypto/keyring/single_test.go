@@ -38,15 +38,18 @@ func TestConsumedKeyIsGone(t *testing.T) {
 	o := newOwner(t)
 	own := o.open(t)
 	a, b := perVerification(t, own, 9), perVerification(t, own, 9)
-	for range 2 { // opening is not consuming: what was opened may not be durable yet
+	for range 2 { // opening is not consuming
 		if !o.opens(t, own, a, 9) {
 			t.Error("before Consume the key does not open")
 		}
 	}
-	if !own.Consume(a.KeyID) {
+	if own.Consume(useOf(a, 10)) || !o.opens(t, own, a, 9) {
+		t.Error("another peer's word consumed the key")
+	}
+	if !own.Consume(useOf(a, 9)) {
 		t.Error("Consume of a usable key = false")
 	}
-	if own.Consume(a.KeyID) || own.Consume(identity.KeyID{1}) {
+	if own.Consume(useOf(a, 9)) || own.Consume(keyring.Use{ID: identity.KeyID{1}, Type: identity.PerVerification, Peer: 9}) {
 		t.Error("Consume of a consumed or unknown key = true")
 	}
 	if o.opens(t, own, a, 9) {
@@ -62,7 +65,7 @@ func TestConsumeTakesSingleUseKeysOnly(t *testing.T) {
 	o := newOwner(t)
 	own := o.open(t)
 	for name, b := range handedOut(t, own) {
-		if consumed := own.Consume(b.KeyID); consumed != (name == "PerVerification") || o.opens(t, own, b, 9) == consumed {
+		if consumed := own.Consume(useOf(b, 9)); consumed != (name == "PerVerification") || o.opens(t, own, b, 9) == consumed {
 			t.Errorf("%s: Consume = %t", name, consumed)
 		}
 	}
@@ -77,7 +80,7 @@ func TestOneConsumerWins(t *testing.T) {
 		var all sync.WaitGroup
 		for range 8 {
 			all.Go(func() {
-				if _, err := own.PrivateFor(useOf(b, 9)); err == nil && own.Consume(b.KeyID) {
+				if _, err := own.PrivateFor(useOf(b, 9)); err == nil && own.Consume(useOf(b, 9)) {
 					won.Add(1)
 				}
 			})
@@ -109,7 +112,7 @@ func TestOnePeerGetsSoManyKeys(t *testing.T) {
 	if !o.opens(t, own, perVerification(t, own, 10), 10) {
 		t.Error("another peer's key does not open")
 	}
-	if !o.opens(t, own, first, 9) || !own.Consume(first.KeyID) {
+	if !o.opens(t, own, first, 9) || !own.Consume(useOf(first, 9)) {
 		t.Error("the first key was lost")
 	}
 	perVerification(t, own, 9)

@@ -256,15 +256,15 @@ func TestKeyThatEndsWhileItIsBuiltIsGone(t *testing.T) {
 	own = o.open(t)
 	for name, c := range map[string]struct {
 		bundle *identity.Bundle
-		end    func(id identity.KeyID)
+		end    func(b *identity.Bundle)
 	}{
-		"consumed":  {perVerification(t, own, 9), func(id identity.KeyID) { own.Consume(id) }},
-		"forgotten": {parse(t, newReplyKey(t, own, identity.PerAddress, 9).Bundle), func(id identity.KeyID) { own.Forget(id) }},
+		"consumed":  {perVerification(t, own, 9), func(b *identity.Bundle) { own.Consume(useOf(b, 9)) }},
+		"forgotten": {parse(t, newReplyKey(t, own, identity.PerAddress, 9).Bundle), func(b *identity.Bundle) { own.Forget(b.KeyID) }},
 	} {
 		for range 256 { // until it is kept built no more
 			newReplyKey(t, own, identity.PerAddress, 9)
 		}
-		readings, end = 0, func() { c.end(c.bundle.KeyID) }
+		readings, end = 0, func() { c.end(c.bundle) }
 		for range 2 {
 			if _, err := own.PrivateFor(useOf(c.bundle, 9)); !errors.Is(err, keyring.ErrUnknownKey) {
 				t.Errorf("%s: PrivateFor = %v, want ErrUnknownKey", name, err)
@@ -314,7 +314,7 @@ func TestOwnKeysAreSafeForConcurrentUse(t *testing.T) {
 					if !o.opens(t, own, b, peer) {
 						t.Errorf("%s does not open", name)
 					}
-					own.Consume(b.KeyID)
+					own.Consume(useOf(b, peer))
 					own.Forget(b.KeyID)
 				}
 				if err := own.Sweep(t.Context()); err != nil {
@@ -336,7 +336,7 @@ func BenchmarkKeys(b *testing.B) {
 		first := perAddress(b, own, 9, 1)
 		for name, do := range map[string]func(n int){
 			"PerAddress":      func(n int) { perAddress(b, own, 9, byte(n)|1) },
-			"PerVerification": func(int) { own.Consume(perVerification(b, own, 9).KeyID) },
+			"PerVerification": func(int) { own.Consume(useOf(perVerification(b, own, 9), 9)) },
 			"reply":           func(int) { own.Forget(newReplyKey(b, own, identity.PerVerification, 9).ID) },
 			"find":            func(int) { _, _ = own.PrivateFor(useOf(first, 9)) },
 		} {
