@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/storage"
@@ -26,7 +28,7 @@ type directory struct {
 	members  map[identity.VASPID]relay.Member
 	list     []relay.Member
 	fetched  time.Time
-	asked    time.Time
+	again    *rate.Limiter  // who asks for want of an entry
 	stored   []relay.Member // the list on disk
 }
 
@@ -35,6 +37,9 @@ type directory struct {
 const (
 	directoryFresh = time.Second
 	directoryAgain = 500 * time.Millisecond
+	// directoryBurst is how often within that time: a counterparty that
+	// changes its identity is looked for twice, also just after a stranger.
+	directoryBurst = 4
 	// directoryLimit ends a request that outlived all who wait for it.
 	directoryLimit = 5 * time.Second
 )
@@ -72,16 +77,10 @@ func (d *directory) settle(ctx context.Context) bool {
 	}
 }
 
-// mayAsk says whether central has not been asked just now, and notes that it
-// will be.
+// mayAsk says whether central has not been asked too often just now, and notes
+// that it will be.
 func (d *directory) mayAsk(now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if now.Sub(d.asked) < directoryAgain {
-		return false
-	}
-	d.asked = now
-	return true
+	return d.again.AllowN(now, 1)
 }
 
 func (e *Enclave) loadDirectory(ctx context.Context) error {
@@ -113,8 +112,8 @@ func (e *Enclave) refreshDirectory(ctx context.Context) error {
 }
 
 // askDirectory refreshes the directory for somebody who misses an entry, or
-// shares a request under way; but it does not ask more often than every
-// directoryAgain.
+// shares a request under way; but in the long run it does not ask more often
+// than every directoryAgain.
 func (e *Enclave) askDirectory(ctx context.Context) error {
 	_, err := e.sharedFetch(ctx, func() bool { return e.books.mayAsk(e.Now()) })
 	return err
@@ -142,10 +141,13 @@ func (e *Enclave) sharedFetch(ctx context.Context, may func() bool) (fetched boo
 func (e *Enclave) fetchDirectory(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, directoryLimit)
 	defer cancel()
+	us := e.self.Load()
+	shown := us.isKnown() // what central has when it is asked, it shows
 	fresh, err := e.Relay.Directory(ctx)
 	if err != nil {
 		return err
 	}
+	e.lookAtOurselves(fresh, us, shown)
 	if err := e.compareAll(ctx, fresh.VASPs); err != nil {
 		return err
 	}
@@ -172,7 +174,6 @@ func (e *Enclave) compareAll(ctx context.Context, members []relay.Member) error 
 // of registration changed: it is fetched often and rarely changes. Only one
 // refresh runs at a time.
 func (e *Enclave) keepDirectory(ctx context.Context, fresh *relay.Directory) error {
-	e.lookAtOurselves(fresh)
 	now := e.Now()
 	e.books.replace(fresh.VASPs, now)
 	e.metrics.directory.Set(float64(now.UnixMilli()) / 1000)
@@ -191,9 +192,10 @@ func (e *Enclave) keepDirectory(ctx context.Context, fresh *relay.Directory) err
 }
 
 // lookAtOurselves reads what central tells the others of us: whether it can
-// reach us, and who we are to them. Another identity than ours means that
-// somebody stands between us and our counterparties (attack K12).
-func (e *Enclave) lookAtOurselves(fresh *relay.Directory) {
+// reach us, and who we are to them. Another identity than the one of ours that
+// must be shown means that somebody stands between us and our counterparties
+// (attack K12).
+func (e *Enclave) lookAtOurselves(fresh *relay.Directory, ours *ownIdentity, shown bool) {
 	i := slices.IndexFunc(fresh.VASPs, func(m relay.Member) bool { return m.VASPID == e.Self })
 	if i < 0 {
 		return
@@ -204,8 +206,9 @@ func (e *Enclave) lookAtOurselves(fresh *relay.Directory) {
 		e.Logger.Warn("central cannot reach this enclave: does its certificate fit the endpoint, and does VEGA_CENTRAL_ALLOWLIST have central's address?", "endpoint", e.PublicEndpoint)
 	}
 	e.metrics.reached.Set(map[bool]float64{true: 1}[up])
-	shown, err := base64.StdEncoding.DecodeString(us.Identity)
-	if err == nil && bytes.Equal(e.self.Load().chain, shown) || e.replace.Load() || e.rotating.Load() {
+	chain, err := base64.StdEncoding.DecodeString(us.Identity)
+	changed := ours.replaces.Load() || e.self.Load() != ours
+	if err == nil && bytes.Equal(ours.chain, chain) || !shown || changed {
 		e.metrics.misnamed.Set(0)
 		return
 	}

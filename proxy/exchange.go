@@ -41,13 +41,23 @@ var errNewKey = errors.New("the recipient asks for its new key to be used")
 // opens the answer. It is the outbound half of every exchange.
 func (e *Enclave) ask(ctx context.Context, q question) (answer []byte, err error) {
 	defer e.observe("outbound", q.kind, e.Now(), &err)
+	err = e.steady(ctx, func() (err error) {
+		answer, err = e.askPinned(ctx, q)
+		return err
+	})
+	return answer, err
+}
+
+// askPinned asks the identity that is pinned, or follows it, or asks for a
+// newer key; each once.
+func (e *Enclave) askPinned(ctx context.Context, q question) (answer []byte, err error) {
 	pinned, err := e.pinned(ctx, q.to)
 	if err != nil {
 		return nil, err
 	}
 	answer, err = e.askOnce(ctx, q, pinned)
 	if otherIdentity(err) {
-		if now, moved := e.moved(ctx, q.to, pinned); moved {
+		if now, moved := e.follow(ctx, q.to, pinned); moved {
 			pinned = now
 			answer, err = e.askOnce(ctx, q, pinned)
 		}
@@ -77,12 +87,14 @@ func (e *Enclave) scope(t identity.KeyType, peer identity.VASPID, symbol, networ
 }
 
 // replyKey is the bundle of the key that the answer is to be sealed to, of
-// the question's own type; forget ends a key that was made for this call.
+// the question's own type and signed by our present identity; forget ends a
+// key that was made for this call.
 func (e *Enclave) replyKey(ctx context.Context, q question) (bundle []byte, forget func(), err error) {
 	forget = func() {}
 	switch {
 	case q.replyBundle != nil:
-		return q.replyBundle, forget, nil
+		bundle, err = e.Own.Reissue(q.replyBundle)
+		return bundle, forget, err
 	case q.keyType == identity.PerVASP:
 		bundle, err = e.Own.PerVASP(ctx)
 		return bundle, forget, err
@@ -103,18 +115,11 @@ func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Publ
 	case err != nil:
 		return nil, fail(op, Unavailable, err)
 	}
-	replyBundle, forget, err := e.replyKey(ctx, q)
+	sealed, forget, err := e.sealQuestion(ctx, q, key)
 	if err != nil {
-		return nil, fail(op, Storage, err)
+		return nil, err
 	}
 	defer forget()
-	h := addressTo(e.header(q.kind, q.kind.Direction(), q.to, q.id, q.life), key.Bundle)
-	sealed, err := envelope.Seal(e.signer(), key.Public, h, envelope.Body{
-		Sequence: e.sequence.next(q.to, h.Created), ReplyBundle: replyBundle, Payload: q.payload,
-	})
-	if err != nil {
-		return nil, fail(op, Internal, err)
-	}
 	reply, err := e.deliverEnvelope(ctx, q.to, sealed)
 	if err != nil {
 		return nil, err
@@ -132,6 +137,27 @@ func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Publ
 		return nil, e.metrics.refuse(op, "open", err)
 	}
 	return body.Payload, nil
+}
+
+// sealQuestion puts a question and the key for its answer into an envelope,
+// both signed by one identity of ours.
+func (e *Enclave) sealQuestion(ctx context.Context, q question, key *keyring.PeerKey) (sealed []byte, forget func(), err error) {
+	const op = "seal the question"
+	e.signing.RLock()
+	defer e.signing.RUnlock()
+	replyBundle, forget, err := e.replyKey(ctx, q)
+	if err != nil {
+		return nil, nil, fail(op, Storage, err)
+	}
+	h := addressTo(e.header(q.kind, q.kind.Direction(), q.to, q.id, q.life), key.Bundle)
+	sealed, err = envelope.Seal(e.signer(), key.Public, h, envelope.Body{
+		Sequence: e.sequence.next(q.to, h.Created), ReplyBundle: replyBundle, Payload: q.payload,
+	})
+	if err != nil {
+		forget()
+		return nil, nil, fail(op, Internal, err)
+	}
+	return sealed, forget, nil
 }
 
 // deliverEnvelope hands one envelope to central; what central says of itself
@@ -223,9 +249,17 @@ func (e *Enclave) readRefusal(a *envelope.Authentic) error {
 // sealed, for there is no key to seal to yet. It is what keyring.Peers calls
 // when its cache has no answer.
 func (e *Enclave) RequestKey(ctx context.Context, ref keyring.Ref, nonce [32]byte) (bundle []byte, err error) {
+	defer e.observe("outbound", envelope.KeyRequest, e.Now(), &err)
+	err = e.steady(ctx, func() (err error) {
+		bundle, err = e.requestKey(ctx, ref, nonce)
+		return err
+	})
+	return bundle, err
+}
+
+func (e *Enclave) requestKey(ctx context.Context, ref keyring.Ref, nonce [32]byte) (bundle []byte, err error) {
 	const op = "request a key"
 	q := question{to: ref.VASP, kind: envelope.KeyRequest, want: envelope.KeyAnswer, id: uuid.New(), keyType: ref.Type}
-	defer e.observe("outbound", q.kind, e.Now(), &err)
 	pinned, err := e.pinned(ctx, ref.VASP)
 	if err != nil {
 		return nil, err

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
@@ -68,8 +70,106 @@ func identityPlace(self identity.VASPID) []byte {
 // ownIdentity is who we are now: the signer, and the statements that lead to
 // it from the first.
 type ownIdentity struct {
-	signer *identity.Signer
-	chain  []byte
+	signer   *identity.Signer
+	chain    []byte
+	replaces atomic.Bool   // central has yet to take it in place of another one that it knows
+	known    chan struct{} // closed when central has it
+}
+
+func newOwnIdentity(signer *identity.Signer, chain []byte, replaces bool) *ownIdentity {
+	us := &ownIdentity{signer: signer, chain: chain, known: make(chan struct{})}
+	us.replaces.Store(replaces)
+	return us
+}
+
+func (o *ownIdentity) isKnown() bool {
+	select {
+	case <-o.known:
+		return true
+	default:
+		return false
+	}
+}
+
+// loadSelf begins as Config's identity. That it replaces another one is
+// remembered over a restart until central has taken it.
+func (e *Enclave) loadSelf(ctx context.Context) error {
+	stored, err := e.History.Identity(ctx)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		stored = new(storage.OwnIdentity)
+	case err != nil:
+		return err
+	}
+	us := newOwnIdentity(e.Signer, e.Chain, e.Config.ReplaceIdentity || stored.Replaces && bytes.Equal(stored.Chain, e.Chain))
+	if !us.replaces.Load() {
+		close(us.known) // or central says otherwise when we register
+	}
+	e.self.Store(us)
+	return nil
+}
+
+// taken notes that central has an identity of ours. That it was to replace
+// another one is then done, and not to be done again. Only who registers calls
+// it.
+func (e *Enclave) taken(ctx context.Context, us *ownIdentity) {
+	if us.replaces.Load() {
+		if err := e.forgetReplacing(ctx, us); err != nil {
+			e.Logger.Warn("central has taken our new identity; the history could not note it and will", "err", err)
+		} else {
+			us.replaces.Store(false)
+		}
+	}
+	if !us.isKnown() {
+		close(us.known)
+	}
+}
+
+// forgetReplacing leaves alone an identity that came after: it has a wish of
+// its own.
+func (e *Enclave) forgetReplacing(ctx context.Context, us *ownIdentity) error {
+	e.pins.deciding.Lock()
+	defer e.pins.deciding.Unlock()
+	stored, err := e.History.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	if !stored.Replaces || !bytes.Equal(stored.Chain, us.chain) {
+		return nil
+	}
+	stored.Replaces = false
+	return e.History.Apply(ctx, &storage.Change{Identity: stored})
+}
+
+// steady runs an exchange under one identity of ours, which central has: what
+// failed while our identity changed is done again under the next one.
+func (e *Enclave) steady(ctx context.Context, exchange func() error) error {
+	for {
+		us := e.introduced(ctx)
+		err := exchange()
+		if err == nil || e.self.Load() == us || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// introduction is how long introduced waits. Then things go on: central is
+// away, or somebody must mend.
+const introduction = 2 * time.Second
+
+// introduced waits until central has our present identity: who hears from it
+// before cannot know it.
+func (e *Enclave) introduced(ctx context.Context) *ownIdentity {
+	us := e.self.Load()
+	if us.isKnown() {
+		return us
+	}
+	select {
+	case <-us.known:
+	case <-time.After(introduction):
+	case <-ctx.Done():
+	}
+	return us
 }
 
 func (e *Enclave) signer() *identity.Signer { return e.self.Load().signer }
@@ -98,7 +198,8 @@ func (e *Enclave) changeIdentity(ctx context.Context, kek identity.AEAD, verb, b
 	if err != nil {
 		return fail(op, Internal, err)
 	}
-	statements, err := chain(e.self.Load(), next)
+	before := e.self.Load()
+	statements, err := chain(before, next)
 	if err != nil {
 		return fail(op, Internal, err)
 	}
@@ -108,40 +209,52 @@ func (e *Enclave) changeIdentity(ctx context.Context, kek identity.AEAD, verb, b
 	}
 	entry := audit.Identity(e.Now(), verb, next.Public(), audit.OK)
 	entry.Actor, entry.Reason = audit.Operator, by
+	us := newOwnIdentity(next, statements, verb == audit.ReplaceIdentity || before.replaces.Load())
 	err = e.History.Apply(ctx, &storage.Change{
-		Identity: &storage.OwnIdentity{Wrapped: wrapped, Chain: statements}, Audit: []storage.AuditEntry{entry},
+		Identity: &storage.OwnIdentity{Wrapped: wrapped, Chain: statements, Replaces: us.replaces.Load()}, Audit: []storage.AuditEntry{entry},
 	})
 	if err != nil {
 		return fail(op, Storage, err)
 	}
-	if verb == audit.ReplaceIdentity {
-		e.replace.Store(true)
-	}
-	e.rotating.Store(true) // until central has it, it shows the one before
-	e.self.Store(&ownIdentity{next, statements})
 	e.Logger.Warn("our identity changed", "verb", verb, "fingerprint", next.Public().Fingerprint().String(), "by", by)
-	if err := e.Own.Resign(context.WithoutCancel(ctx), next); err != nil {
+	err = e.become(context.WithoutCancel(ctx), us)
+	select {
+	case e.changed <- struct{}{}:
+	default:
+	}
+	if err != nil {
 		return fail(op, Storage, err)
 	}
-	e.registerSoon()
 	return nil
 }
 
-// moved looks whether a counterparty changed its identity: central is asked,
+// become lets another identity of ours sign from now on, keys and envelopes
+// alike.
+func (e *Enclave) become(ctx context.Context, us *ownIdentity) error {
+	e.signing.Lock()
+	defer e.signing.Unlock()
+	e.self.Store(us)
+	return e.Own.Resign(ctx, us.signer)
+}
+
+// follow looks whether a counterparty changed its identity: central is asked,
 // and a change that the pinned identity signed for moves the pin. It gives the
-// pin as it is then, and whether it is another one than before.
-func (e *Enclave) moved(ctx context.Context, id identity.VASPID, before *identity.Public) (*identity.Public, bool) {
-	if id == e.Self || !e.books.mayAsk(e.Now()) {
-		return before, false
+// pin as it is then, and whether it is another one than before. Of many who
+// call at once, one asks central and the others wait for what it hears.
+func (e *Enclave) follow(ctx context.Context, id identity.VASPID, before *identity.Public) (now *identity.Public, moved bool) {
+	const looks = 2 // the first may be at an answer that central gave too early
+	for look := 0; id != e.Self; look++ {
+		p, ok := e.pins.find(id)
+		switch {
+		case !ok || e.distrust(p.peer.State) != "":
+			return before, false
+		case p.public.Fingerprint() != before.Fingerprint():
+			return p.public, true
+		case look == looks || e.askDirectory(ctx) != nil:
+			return before, false
+		}
 	}
-	if err := e.refreshDirectory(ctx); err != nil {
-		return before, false
-	}
-	p, ok := e.pins.find(id)
-	if !ok || e.distrust(p.peer.State) != "" || p.public.Fingerprint() == before.Fingerprint() {
-		return before, false
-	}
-	return p.public, true
+	return before, false
 }
 
 // otherIdentity tells a refusal because somebody else signed than was pinned.

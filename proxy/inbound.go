@@ -44,6 +44,7 @@ func (e *Enclave) ServeMessage(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no answer", http.StatusInternalServerError)
 		return
 	}
+	e.introduced(ctx) // or the sender could not tell who answers
 	w.Header().Set("Content-Type", relay.MediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(reply)))
 	_, _ = w.Write(reply)
@@ -103,7 +104,7 @@ func (e *Enclave) authenticate(ctx context.Context, asked *envelope.Envelope) (*
 	}
 	a, err := asked.Authenticate(p.public)
 	if otherIdentity(err) && !isNew {
-		if now, moved := e.moved(ctx, asked.Header.Sender, p.public); moved {
+		if now, moved := e.follow(ctx, asked.Header.Sender, p.public); moved {
 			p.public = now
 			a, err = asked.Authenticate(now)
 		}
@@ -208,6 +209,8 @@ func (e *Enclave) answerKey(ctx context.Context, a *envelope.Authentic) ([]byte,
 	if err != nil {
 		return nil, e.metrics.refuse(op, "open", err)
 	}
+	e.signing.RLock() // key and envelope are of one identity of ours
+	defer e.signing.RUnlock()
 	bundle, err := e.ownKey(ctx, &a.Header, body.Payload)
 	if err != nil {
 		return nil, fail(op, Storage, err)

@@ -31,6 +31,9 @@ type PeerView struct {
 	// instead, when the state is change_pending.
 	Pending             string `json:"pendingFingerprint,omitempty"`
 	PendingSafetyNumber string `json:"pendingSafetyNumber,omitempty"`
+	// Acceptable is the fingerprint that AcceptPeer must be told, in digits;
+	// empty when nothing waits to be accepted.
+	Acceptable string `json:"acceptableFingerprint,omitempty"`
 }
 
 // PeerViews are all pins, by VASP id.
@@ -79,6 +82,9 @@ func (e *Enclave) view(p pin) PeerView {
 	if pending := p.pending(); pending != nil {
 		v.Pending, v.PendingSafetyNumber = identity.FingerprintDigits(pending), identity.SafetyNumber(us, pending)
 	}
+	if acceptable := p.acceptable(); acceptable != nil {
+		v.Acceptable = identity.FingerprintDigits(acceptable)
+	}
 	return v
 }
 
@@ -101,18 +107,36 @@ func (e *Enclave) VerifyPeer(ctx context.Context, id identity.VASPID, digits, by
 }
 
 // AcceptPeer takes a counterparty off hold, or unblocks it, without a safety
-// number: the identity that it shows is believed as on first use.
-func (e *Enclave) AcceptPeer(ctx context.Context, id identity.VASPID, by string) (*PeerView, error) {
+// number: the identity that it shows is believed as on first use. The digits
+// are that identity's fingerprint, PeerView's Acceptable: whoever looked and
+// decided did so on this one, and not on another that is shown since (K1).
+func (e *Enclave) AcceptPeer(ctx context.Context, id identity.VASPID, digits, by string) (*PeerView, error) {
 	return e.decide(ctx, id, audit.AcceptPeer, by, func(p *pin) error {
-		if p.peer.State != storage.PeerChangePending && p.peer.State != storage.PeerBlocked {
+		shown := p.acceptable()
+		switch {
+		case shown == nil:
 			return refuseDecision("nothing waits to be accepted: the counterparty shows the pinned identity")
+		case onlyDigits(digits) != onlyDigits(identity.FingerprintDigits(shown)):
+			return refuseDecision("the digits are not the fingerprint of the identity that would be accepted now: look again with peers show; when it is another one than you saw before, ask the counterparty's operator first")
 		}
-		if pending := p.pending(); pending != nil {
-			p.public, p.peer.Identity, p.peer.Serial = pending, p.peer.Pending, 0
+		if p.peer.Pending != nil {
+			p.public, p.peer.Identity, p.peer.Serial = shown, p.peer.Pending, 0
 		}
 		p.peer.State, p.peer.Pending = storage.PeerTOFU, nil
 		return nil
 	})
+}
+
+// acceptable is the identity that accepting the counterparty would let count,
+// nil when nothing waits to be accepted.
+func (p *pin) acceptable() *identity.Public {
+	switch {
+	case p.peer.State != storage.PeerChangePending && p.peer.State != storage.PeerBlocked:
+		return nil
+	case p.peer.Pending != nil:
+		return p.pending()
+	}
+	return p.public
 }
 
 // pending is the identity that is shown instead of the pinned one, nil when

@@ -33,9 +33,7 @@ func (e *Enclave) Operator(log Auditor, kek identity.AEAD, by func(*http.Request
 			return e.PeerView(ctx, id)
 		}),
 		"POST /peers/{id}/verify": o.peer(e.VerifyPeer),
-		"POST /peers/{id}/accept": o.peer(func(ctx context.Context, id identity.VASPID, _, by string) (*PeerView, error) {
-			return e.AcceptPeer(ctx, id, by)
-		}),
+		"POST /peers/{id}/accept": o.peer(e.AcceptPeer),
 		"POST /peers/{id}/block": o.peer(func(ctx context.Context, id identity.VASPID, _, by string) (*PeerView, error) {
 			return e.BlockPeer(ctx, id, by)
 		}),

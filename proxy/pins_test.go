@@ -144,7 +144,7 @@ func anotherIdentityPutsACounterpartyOnHold(t *testing.T) {
 	w.Central.ShowIdentity(w.B.ID, chainOf(t, w.B))
 	refresh(w, w.A, func() bool { return len(audited(t, w.A, audit.ChangePeer)) == 2 })
 	onHold()
-	if _, err := w.A.Enclave.AcceptPeer(t.Context(), w.B.ID, "ops"); err != nil {
+	if _, err := w.A.Enclave.AcceptPeer(t.Context(), w.B.ID, identity.FingerprintDigits(w.B.Signer.Public()), "ops"); err != nil {
 		t.Fatal(err)
 	}
 	if r := finished(t, w, waiting); r["result"] != "VERIFIED" {

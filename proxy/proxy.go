@@ -38,6 +38,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
@@ -102,9 +103,8 @@ type Config struct {
 // concurrently.
 type Enclave struct {
 	Config
-	rotating  atomic.Bool                 // central does not know our present identity yet
-	replace   atomic.Bool                 // the next registration replaces the known identity
 	self      atomic.Pointer[ownIdentity] // Config's, until it is rotated
+	signing   sync.RWMutex                // held for writing while our identity changes, for reading while a bundle of ours is put into an envelope of ours
 	peers     *keyring.Peers
 	pins      pins
 	books     directory
@@ -120,20 +120,23 @@ type Enclave struct {
 	inquiries inquiryBudgets
 	serials   chan serial
 	wanted    chan struct{} // a registration before the heartbeat is due
+	changed   chan struct{} // our identity: a registration at once
 }
 
 // New makes an Enclave. It does not talk to anybody yet: see Run.
 func New(ctx context.Context, c Config) (*Enclave, error) {
-	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now),
+	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), changed: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now),
 		accounts: accountBudgets{now: c.Now, of: map[identity.VASPID]*accountBudget{}}, inquiries: inquiryBudgets{now: c.Now}}
+	e.books.again = rate.NewLimiter(rate.Every(directoryAgain), directoryBurst)
 	e.peers = keyring.NewPeers(keyring.PeersConfig{
 		Cache: c.Cache, Requester: e, TTL: c.KeyTTL, Now: c.Now, Skew: c.Skew, Self: c.Self, Floor: c.Floor,
 		HighestSerial: e.pins.serial, OnSerial: e.keepSerial,
 		Observe: func(event keyring.Event) { e.metrics.peerKeys.WithLabelValues(string(event)).Inc() },
 	})
-	e.self.Store(&ownIdentity{c.Signer, c.Chain})
-	e.replace.Store(c.ReplaceIdentity)
 	e.outbox = &outbox{deliver: e.deliver, expired: e.expired, metrics: e.metrics, log: c.Logger}
+	if err := e.loadSelf(ctx); err != nil {
+		return nil, fmt.Errorf("load our identity: %w", err)
+	}
 	if err := e.loadDirectory(ctx); err != nil {
 		return nil, fmt.Errorf("load the kept directory: %w", err)
 	}

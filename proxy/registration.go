@@ -43,6 +43,7 @@ func (e *Enclave) keepRegistered(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(pause):
+		case <-e.changed:
 		case <-e.wanted:
 			// Not at once: every delivery in flight may have asked.
 			select {
@@ -66,7 +67,7 @@ func (e *Enclave) register(ctx context.Context) (*relay.Lease, error) {
 	us := e.self.Load()
 	lease, err := e.Relay.Register(ctx, relay.Registration{
 		PublicEndpoint: e.PublicEndpoint, Version: e.Version, Suites: suites,
-		Replace:  e.replace.Load(),
+		Replace:  us.replaces.Load(),
 		Identity: base64.StdEncoding.EncodeToString(us.chain), Instance: e.instance.String(),
 	})
 	if err != nil {
@@ -75,10 +76,7 @@ func (e *Enclave) register(ctx context.Context) (*relay.Lease, error) {
 	if lease.VASPID != e.Self {
 		return nil, &mendError{fmt.Sprintf("the alliance access key belongs to VASP %s and VEGA_VASP_ID says %s: set the one that goes with the other", lease.VASPID, e.Self)}
 	}
-	if e.self.Load() == us { // not changed while central was asked
-		e.replace.Store(false)
-		e.rotating.Store(false)
-	}
+	e.taken(ctx, us)
 	e.metrics.lease.Set(1)
 	if err := e.refreshDirectory(ctx); err != nil {
 		e.Logger.Warn("central gave no directory; the kept one serves", "err", err)

@@ -184,6 +184,9 @@ type Peer struct {
 type OwnIdentity struct {
 	Wrapped []byte
 	Chain   []byte
+	// Replaces says that central has yet to take this identity in place of
+	// another one that it knows for us.
+	Replaces bool
 }
 
 // AuditEntry says that plaintext was touched or a key changed: who, what,

@@ -136,11 +136,20 @@ func peersCommand(environ []string) *cobra.Command {
 		}},
 		one("show VASP-ID", "One counterparty, with the safety number to compare on a call", "", cobra.ExactArgs(1)),
 		one("verify VASP-ID DIGITS...", "Make a counterparty verified: type the safety number that its operator reads to you", "verify", cobra.MinimumNArgs(2)),
-		one("accept VASP-ID", "Take a counterparty off hold, or unblock it, without a safety number", "accept", cobra.ExactArgs(1)),
+		one("accept VASP-ID FINGERPRINT...", "Take a counterparty off hold, or unblock it, without a safety number: give the fingerprint of the identity to believe, as show prints it", "accept", fingerprintToo),
 		one("block VASP-ID", "Stop every exchange with a counterparty at once", "block", cobra.ExactArgs(1)),
 		peerHistoryCommand(environ, &asJSON),
 	)
 	return c
+}
+
+// fingerprintToo wants the identity to be named: another one may be shown by
+// the time it is accepted.
+func fingerprintToo(_ *cobra.Command, args []string) error {
+	if len(args) < 2 {
+		return errors.New("say which identity: enclave peers show VASP-ID prints the whole command, with the fingerprint that would be accepted")
+	}
+	return nil
 }
 
 func peerHistoryCommand(environ []string, asJSON *bool) *cobra.Command {
@@ -185,6 +194,9 @@ func printPeer(w io.Writer, v proxy.PeerView, asJSON bool) error {
 		v.VASP, v.Name, v.State, v.Since.Format(time.RFC3339), v.Fingerprint, v.SafetyNumber)
 	if v.Pending != "" {
 		fmt.Fprintf(w, "\nIt shows ANOTHER identity now. Ask its operator, on a call, whether it was changed on purpose.\nfingerprint    %s\nsafety number  %s\n", v.Pending, v.PendingSafetyNumber)
+	}
+	if v.Acceptable != "" {
+		fmt.Fprintf(w, "\nTo exchange with it again, compared on a call:  enclave peers verify %s DIGITS, as its operator reads them to you\nor without:  enclave peers accept %s %s\n", v.VASP, v.VASP, v.Acceptable)
 	}
 	return nil
 }

@@ -63,6 +63,39 @@ func (o *Own) addReply(k OwnKey, suite identity.Suite, peer identity.VASPID) {
 	}
 }
 
+// Reissue gives the bundle of a reply key as our present identity signs it: the
+// same one when that signed it, else another one for the same key, with the
+// same promises under a new serial, for a peer that followed us takes no other.
+// The private key stays what it is, in memory and in the store. A key that is
+// not or no longer a reply key of ours is ErrUnknownKey.
+func (o *Own) Reissue(bundle []byte) ([]byte, error) {
+	b, err := identity.ParseBundle(bundle)
+	if err != nil {
+		return nil, fmt.Errorf("reissue reply key: %v", err)
+	}
+	s := o.signer.Load()
+	if b.Identity.Fingerprint() == s.Public().Fingerprint() {
+		return bundle, nil
+	}
+	if !o.holdsReply(Use{ID: b.KeyID, Type: b.Type, Peer: b.Audience, Scope: b.Scope, Epoch: b.Epoch}) {
+		return nil, fmt.Errorf("reissue reply key: %w", ErrUnknownKey)
+	}
+	again := *b
+	again.Serial = o.nextSerial(o.c.Now())
+	encoded, err := s.SignBundle(again)
+	if err != nil {
+		return nil, fmt.Errorf("reissue reply key: %v", err)
+	}
+	return encoded, nil
+}
+
+func (o *Own) holdsReply(u Use) bool {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	r, ok := o.replies[u.ID]
+	return ok && r.use == u
+}
+
 // loadReply takes back a reply key of a question that is still open. There
 // may be thousands: each is unwrapped when its answer comes.
 func (o *Own) loadReply(s OwnKey) error {

@@ -1,7 +1,9 @@
 package keyring_test
 
 import (
+	"bytes"
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -193,5 +195,66 @@ func TestForgetTakesReplyKeysOnly(t *testing.T) {
 		if opens, reply := o.opens(t, own, b, 9), b.Audience != 0 && b.Nonce == [32]byte{}; opens == reply {
 			t.Errorf("%s: after Forget it opens = %t", name, opens)
 		}
+	}
+}
+
+// Under another identity of ours a reply key is promised anew: the same key,
+// for the same peer and time, opened by the same private key, over a restart
+// too. What the identity signed already stays as it is.
+func TestReissuedReplyKeyIsTheSameKey(t *testing.T) {
+	for _, kind := range replyTypes {
+		o := newOwner(t)
+		own := o.open(t)
+		k := newReplyKey(t, own, kind, 9)
+		o.store.keys[k.ID] = k
+		if same, err := own.Reissue(k.Bundle); err != nil || !bytes.Equal(same, k.Bundle) {
+			t.Errorf("%s: under the same identity Reissue gives another bundle, %v", kind, err)
+		}
+		o.config.Signer = newSigner(t, 7)
+		if err := own.Resign(t.Context(), o.config.Signer); err != nil {
+			t.Fatal(err)
+		}
+		for when, own := range map[string]*keyring.Own{"at once": own, "after a restart": o.open(t)} {
+			encoded, err := own.Reissue(k.Bundle)
+			if err != nil {
+				t.Fatalf("%s %s: %v", kind, when, err)
+			}
+			before, b := parse(t, k.Bundle), parse(t, encoded)
+			if b.Identity.Fingerprint() != o.config.Signer.Public().Fingerprint() || b.Serial <= before.Serial {
+				t.Errorf("%s %s: signed by %s, serial %d after %d", kind, when, b.Identity.Fingerprint(), b.Serial, before.Serial)
+			}
+			if !o.opens(t, own, b, 9) || o.opens(t, own, b, 10) {
+				t.Errorf("%s %s: the answer does not open, or another's does", kind, when)
+			}
+			b.Identity, b.Serial = before.Identity, before.Serial
+			if !reflect.DeepEqual(b, before) {
+				t.Errorf("%s %s: other promises: %+v, before %+v", kind, when, b, before)
+			}
+		}
+	}
+}
+
+// Nothing is signed for a key that is not a reply key of ours, to whom it was
+// promised.
+func TestOnlyReplyKeysOfOursAreReissued(t *testing.T) {
+	o := newOwner(t)
+	own := o.open(t)
+	k, forgotten := newReplyKey(t, own, identity.PerAddress, 9), newReplyKey(t, own, identity.PerAddress, 9)
+	own.Forget(forgotten.ID)
+	former := o.config.Signer
+	bundles := map[string][]byte{
+		"forgotten": forgotten.Bundle, "derived": mustPerAddress(t, own),
+		"for another peer": sign(t, former, func() identity.Bundle { b := *parse(t, k.Bundle); b.Audience = 10; return b }()),
+	}
+	if err := own.Resign(t.Context(), newSigner(t, 7)); err != nil {
+		t.Fatal(err)
+	}
+	for name, bundle := range bundles {
+		if _, err := own.Reissue(bundle); !errors.Is(err, keyring.ErrUnknownKey) {
+			t.Errorf("%s: Reissue = %v, want %v", name, err, keyring.ErrUnknownKey)
+		}
+	}
+	if _, err := own.Reissue([]byte("bundle")); err == nil {
+		t.Error("no bundle is reissued")
 	}
 }

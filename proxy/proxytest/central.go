@@ -114,6 +114,13 @@ func (c *Central) Registrations(id identity.VASPID) int {
 	return c.renewals[id]
 }
 
+// Registration is the last one of a VASP.
+func (c *Central) Registration(id identity.VASPID) relay.Registration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.registered[id]
+}
+
 // Forget takes a VASP's registration away.
 func (c *Central) Forget(id identity.VASPID) { c.set(func() { delete(c.registered, id) }) }
 

@@ -72,19 +72,22 @@ func (db *DB) DropOwnKeys(ctx context.Context, ids ...identity.KeyID) error {
 
 // identityRecord is the JSON object of our identity; its sections are the
 // wrapped signer and the chain of statements.
-type identityRecord struct{}
+type identityRecord struct {
+	Replaces bool `json:"replaces,omitzero"`
+}
 
 func prepareIdentity(i *storage.OwnIdentity) (putCell, error) {
-	plaintext, err := encodeRecord(identityRecord{}, i.Wrapped, i.Chain)
+	plaintext, err := encodeRecord(&identityRecord{i.Replaces}, i.Wrapped, i.Chain)
 	return putCell{bucket: ownIdentity, key: selfKey, plaintext: plaintext}, err
 }
 
 func decodeIdentity(plaintext []byte) (*storage.OwnIdentity, error) {
-	sections, err := decodeRecord(plaintext, &identityRecord{}, 2)
+	var r identityRecord
+	sections, err := decodeRecord(plaintext, &r, 2)
 	if err != nil {
 		return nil, err
 	}
-	return &storage.OwnIdentity{Wrapped: sections[0], Chain: sections[1]}, nil
+	return &storage.OwnIdentity{Wrapped: sections[0], Chain: sections[1], Replaces: r.Replaces}, nil
 }
 
 // Identity gives our own identity.

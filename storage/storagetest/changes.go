@@ -83,7 +83,7 @@ func noteFields(v reflect.Value, set map[string]bool) {
 func everything(n int) *storage.Change {
 	return &storage.Change{
 		Verification: Row(n), Receipt: receipt(n), Peer: peer(n),
-		Identity: &storage.OwnIdentity{Wrapped: []byte{byte(n)}, Chain: []byte{1, byte(n)}}, Directory: []byte{'{', byte(n)},
+		Identity: &storage.OwnIdentity{Wrapped: []byte{byte(n)}, Chain: []byte{1, byte(n)}, Replaces: n%2 == 1}, Directory: []byte{'{', byte(n)},
 		PutOwnKeys: []keyring.OwnKey{ownKey(n)}, Outbox: []*storage.OutboxEntry{entry(n), entry(n + 1)},
 		Audit: []storage.AuditEntry{auditEntry(n), auditEntry(n)},
 	}
@@ -265,7 +265,7 @@ func ownKeysRoundTrip(t *testing.T, f *fixture) {
 func identityAndDirectory(t *testing.T, f *fixture) {
 	for n := range 2 {
 		c := &storage.Change{
-			Identity:  &storage.OwnIdentity{Wrapped: []byte{0xff, byte(n)}, Chain: []byte("chain")},
+			Identity:  &storage.OwnIdentity{Wrapped: []byte{0xff, byte(n)}, Chain: []byte("chain"), Replaces: n == 0},
 			Directory: []byte(` {"vasps":[ ]}` + string(rune('0'+n))),
 		}
 		f.apply(*c)
