@@ -17,7 +17,7 @@ func sampleRobot(tb testing.TB) http.Handler {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return newRobot(b, "", "", 0, time.Now).handler()
+	return newRobot(options{book: b, now: time.Now}).handler()
 }
 
 // post gives the status and the answer to a body.
@@ -54,7 +54,7 @@ func FuzzCustomers(f *testing.F) {
 		if err != nil {
 			return
 		}
-		post(newRobot(b, "", "", 0, time.Now).handler(), "/verify/user", question)
+		post(newRobot(options{book: b, now: time.Now}).handler(), "/verify/user", question)
 	})
 }
 
