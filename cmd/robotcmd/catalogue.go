@@ -265,7 +265,7 @@ func (s *scene) over() bool {
 }
 
 // patience is how long one write may wait for a reader that does not read.
-const patience = 10 * time.Second
+const patience = 3 * time.Second
 
 // write sends at once; false when nobody reads.
 func (s *scene) write(b []byte) bool {

@@ -150,7 +150,9 @@ func readBody(w http.ResponseWriter, h *http.Request) (body []byte, err error) {
 		body = make([]byte, h.ContentLength)
 		_, err = io.ReadFull(limited, body)
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	if err == nil {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
 	return body, err
 }
 
