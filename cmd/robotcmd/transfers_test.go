@@ -58,12 +58,24 @@ func newInquiring(t *testing.T) *inquiring {
 // inquired.
 func (q *inquiring) pass(t *testing.T, d time.Duration) int {
 	t.Helper()
-	before := q.asked
+	before := q.count()
 	for range d / time.Second {
 		q.now = q.now.Add(time.Second)
 		q.inquireDue(t.Context())
 	}
-	return q.asked - before
+	return q.count() - before
+}
+
+func (q *inquiring) answers(answer string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.answer = answer
+}
+
+func (q *inquiring) count() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.asked
 }
 
 func (q *inquiring) deposit(t *testing.T) {
@@ -112,7 +124,7 @@ func TestInquiriesEndWithAnAnswer(t *testing.T) {
 			}
 			continue
 		}
-		q.answer = c.answer
+		q.answers(c.answer)
 		if got := q.pass(t, time.Hour); got != 1 {
 			t.Errorf("after %s the robot inquired %d times in all, want once", c.name, got)
 		}
@@ -190,7 +202,6 @@ func TestSlowAnswersOutliveTheReadTimeout(t *testing.T) {
 // A transfer to oneself is on both sides, and its coins move once.
 func TestCoinsOfATransferToOneself(t *testing.T) {
 	q := newInquiring(t)
-	q.answer = `{"result":true}`
 	q.deposit(t)
 	q.transfers.update(transferKey{sends, uuidOne}, func(t *transfer) { t.paid = true })
 	q.arrived(uuidOne, processing, "1", "")
