@@ -4,9 +4,11 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/text/unicode/norm"
@@ -25,26 +27,38 @@ var sampleCustomers []byte
 // customersFile is a file of customers as customers.yaml explains it.
 type customersFile struct {
 	OriginatorNeeds []ivms101.Code `json:"originatorNeeds"`
+	NetworkRequired bool           `json:"networkRequired"`
 	Blacklist       []struct {
 		Name         string `json:"name"`
 		DateOfBirth  string `json:"dateOfBirth"`
 		PlaceOfBirth string `json:"placeOfBirth"`
 	} `json:"blacklist"`
 	Customers []struct {
-		Persons  jsontext.Value `json:"persons"`
-		KYC      *bool          `json:"kyc"`
-		Accounts []struct {
-			Symbol   string   `json:"symbol"`
-			Networks []string `json:"networks"`
-			Account  string   `json:"account"`
-		} `json:"accounts"`
+		Persons jsontext.Value `json:"persons"`
+		KYC     *bool          `json:"kyc"`
+		Tells   []ivms101.Code `json:"tells"`
+		Deny    *struct {
+			Reason  string `json:"reason"`
+			Message string `json:"message"`
+		} `json:"deny"`
+		Accounts []accountEntry `json:"accounts"`
 	} `json:"customers"`
+}
+
+// accountEntry is an account as a file has it.
+type accountEntry struct {
+	Symbol   string   `json:"symbol"`
+	Networks []string `json:"networks"`
+	Account  string   `json:"account"`
+	Balance  *string  `json:"balance"`
 }
 
 // book is what a robot knows of its customers. It is never changed.
 type book struct {
 	originatorNeeds []ivms101.Code
+	networkRequired bool
 	blacklist       []listed
+	customers       []*customer
 	networks        map[string]map[string]bool // by symbol: the networks in use; true at "" when any will do
 	accounts        map[accountKey]*account
 }
@@ -54,14 +68,22 @@ type accountKey struct{ symbol, number string }
 // account is one account and whose it is.
 type account struct {
 	*customer
-	networks map[string]bool // nil for any
+	symbol, number string          // as the file has them
+	networks       map[string]bool // nil for any
+	balance        *big.Rat        // that it starts with
 }
+
+// startBalance is what an account without a balance of its own starts with.
+const startBalance = "1000"
 
 // customer is a person or company that has accounts.
 type customer struct {
 	persons        jsontext.Value
 	natural, legal map[string]bool // the keys of their names
+	accounts       []*account
 	unverified     bool
+	tells          []ivms101.Code // nil for all there is
+	deny           *verdict       // nil for nothing against them
 	// has is what can be told when it is asked for. It is found out when it
 	// is first asked: most customers of a large file never are.
 	has func() map[ivms101.Code]bool
@@ -81,14 +103,17 @@ func parseCustomers(text []byte) (*book, error) {
 	if err := wirejson.Unmarshal(asJSON, &file, wirejson.RefuseUnknown(), wirejson.ShowNames(), wirejson.WithLimits(large)); err != nil {
 		return nil, err
 	}
-	b := &book{networks: map[string]map[string]bool{}, accounts: map[accountKey]*account{}}
+	b := &book{networks: map[string]map[string]bool{}, accounts: map[accountKey]*account{}, networkRequired: file.NetworkRequired}
 	for _, code := range file.OriginatorNeeds {
 		if !slices.Contains(originatorCodes, code) {
 			return nil, fmt.Errorf("originatorNeeds: want only %v", originatorCodes)
 		}
 		b.originatorNeeds = append(b.originatorNeeds, code)
 	}
-	for _, l := range file.Blacklist {
+	for i, l := range file.Blacklist {
+		if err := checkListed(l.Name, l.DateOfBirth); err != nil {
+			return nil, fmt.Errorf("blacklist[%d]%w", i, err)
+		}
 		b.blacklist = append(b.blacklist, listed{nameKey(l.Name), l.DateOfBirth, fold(l.PlaceOfBirth)})
 	}
 	for i, c := range file.Customers {
@@ -97,24 +122,78 @@ func parseCustomers(text []byte) (*book, error) {
 			return nil, fmt.Errorf("customers[%d].persons: %w", i, err)
 		}
 		who.unverified = c.KYC != nil && !*c.KYC
-		for _, a := range c.Accounts {
-			if err := b.add(who, a.Symbol, a.Networks, a.Account); err != nil {
-				return nil, fmt.Errorf("customers[%d].accounts: %w", i, err)
+		if who.tells, err = knownCodes(c.Tells); err != nil {
+			return nil, fmt.Errorf("customers[%d].tells: %w", i, err)
+		}
+		if c.Deny != nil {
+			if !slices.Contains(denials, c.Deny.Reason) {
+				return nil, fmt.Errorf("customers[%d].deny.reason: want one of %v", i, denials)
+			}
+			v := denied(c.Deny.Reason, c.Deny.Message)
+			who.deny = &v
+		}
+		for j, a := range c.Accounts {
+			if err := b.add(who, a); err != nil {
+				return nil, fmt.Errorf("customers[%d].accounts[%d]%w", i, j, err)
 			}
 		}
+		b.customers = append(b.customers, who)
 	}
 	return b, nil
 }
 
-func (b *book) add(who *customer, symbol string, networks []string, number string) error {
+// denials are the reasons that a customer's `deny` may give: those of contract
+// 6.2 that a backend gives for people, and not for what was asked.
+var denials = []string{"BLACKLISTED", "NOT-ALLOWED", "UNDEFINED-ERROR", "UNVERIFIED-KYC"}
+
+// checkListed checks an entry of the blacklist.
+func checkListed(name, born string) error {
+	if nameKey(name) == "" {
+		return errors.New(".name: an entry without a name would fit nobody")
+	}
+	if _, err := time.Parse(time.DateOnly, born); born != "" && err != nil {
+		return errors.New(".dateOfBirth: write it as \"2006-01-02\", in quotes")
+	}
+	return nil
+}
+
+// knownCodes refuses what is no code of contract 8.4: here it can only be a
+// slip of the pen.
+func knownCodes(codes []ivms101.Code) ([]ivms101.Code, error) {
+	for _, c := range codes {
+		if !c.Known() {
+			return nil, fmt.Errorf("want only %v", ivms101.Codes())
+		}
+	}
+	return codes, nil
+}
+
+// maxSymbol is the longest ticker (contract 8.6).
+const maxSymbol = 16
+
+func (b *book) add(who *customer, entry accountEntry) error {
+	symbol, networks, number := entry.Symbol, entry.Networks, entry.Account
 	key := keyOf(symbol, number)
 	switch {
 	case symbol == "" || number == "":
-		return errors.New("an account needs a symbol and an account")
+		return errors.New(": an account needs a symbol and an account")
+	case len(symbol) > maxSymbol:
+		return fmt.Errorf(".symbol: has more than %d characters", maxSymbol)
+	case slices.Contains(networks, ""):
+		return errors.New(".networks: one is empty; leave networks out when any will do")
 	case b.accounts[key] != nil:
-		return fmt.Errorf("an account of %s has two owners", symbol)
+		return fmt.Errorf(": an account of %s has two owners", symbol)
 	}
-	a := &account{customer: who}
+	start := startBalance
+	if entry.Balance != nil {
+		start = *entry.Balance
+	}
+	balance, err := parseAmount(start)
+	if err != nil {
+		return fmt.Errorf(".balance: %w", err)
+	}
+	a := &account{customer: who, symbol: symbol, number: number, balance: balance}
+	who.accounts = append(who.accounts, a)
 	if b.networks[key.symbol] == nil {
 		b.networks[key.symbol] = map[string]bool{}
 	}
@@ -124,7 +203,7 @@ func (b *book) add(who *customer, symbol string, networks []string, number strin
 		}
 		a.networks[fold(n)], b.networks[key.symbol][fold(n)] = true, true
 	}
-	if networks == nil {
+	if len(networks) == 0 {
 		b.networks[key.symbol][""] = true
 	}
 	b.accounts[key] = a
@@ -159,13 +238,16 @@ func newCustomer(raw jsontext.Value) (*customer, error) {
 }
 
 // learn finds out which codes the customer's data can answer: those that leave
-// something when all else is stripped.
+// something when all else is stripped, and that may be told.
 func (c *customer) learn() map[ivms101.Code]bool {
 	// These are asked of everybody (contract 9.9).
 	has := map[ivms101.Code]bool{ivms101.AccountNumber: true, ivms101.NaturalPersonName: true}
 	all := beneficiary(c.persons, nil)
 	nothing, _, _ := ivms101.Strip(all, nil)
 	for _, code := range ivms101.Codes() {
+		if c.tells != nil && !slices.Contains(c.tells, code) {
+			continue
+		}
 		if left, _, err := ivms101.Strip(all, []ivms101.Code{code}); err == nil && string(left) != string(nothing) {
 			has[code] = true
 		}

@@ -84,7 +84,7 @@ func (m *memory) asBodies() []byte {
 	return array(m.list(), func(r *request) []byte { return r.body })
 }
 
-func array(all []*request, show func(*request) []byte) []byte {
+func array[T any](all []T, show func(T) []byte) []byte {
 	out := []byte{'['}
 	for i, r := range all {
 		if i > 0 {

@@ -14,11 +14,12 @@ import (
 // their letters, as a Mac's Hangul does.
 func fold(s string) string { return norm.NFC.String(cases.Fold().String(norm.NFC.String(s))) }
 
-// nameKey is a name to compare with: folded, and without spaces, since who
-// splits a name in two parts decides where they are.
+// nameKey is a name to compare with: folded, and without spaces and
+// punctuation. Who splits a name in two parts decides where the spaces are, and
+// who transliterates one where the hyphens and apostrophes.
 func nameKey(parts ...string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
+		if unicode.IsSpace(r) || unicode.IsPunct(r) {
 			return -1
 		}
 		return r

@@ -15,7 +15,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,6 +38,12 @@ type Settings struct {
 	TokenHeader   string          `env:"ROBOT_TOKEN_HEADER" doc:"Name of the header that must carry the token instead, as it is and without Bearer."`
 	CustomersFile string          `env:"ROBOT_CUSTOMERS_FILE" doc:"YAML file with customers and rules; unset, the sample ones, which robotvasp customers prints."`
 	Delay         settings.Millis `env:"ROBOT_DELAY_MS" envDefault:"0" doc:"How long to wait before every answer, in ms."`
+	Faults        FaultPlan       `env:"ROBOT_FAULTS" doc:"What goes wrong from the start, such as user:500:3,callback:slow:0:2000; times 0 is always. robotvasp faults lists the faults."`
+
+	EnclaveURL   settings.URL    `env:"ROBOT_ENCLAVE_URL" group:"Driver" doc:"Where the robot's own enclave serves its backend, such as http://127.0.0.1:21117; unset, the robot only answers."`
+	EnclaveToken settings.Secret `env:"ROBOT_ENCLAVE_TOKEN" secret:"true" doc:"The VEGA_SERVER_TOKEN of that enclave, when it has one."`
+	InquireAfter settings.Millis `env:"ROBOT_INQUIRE_AFTER_MS" envDefault:"600000" doc:"How long after a verification without a report of its transaction the robot inquires by itself, six times at this distance, in ms; 0 is never."`
+	DriverToken  settings.Secret `env:"ROBOT_DRIVER_TOKEN" secret:"true" doc:"When set, whoever drives the robot or looks at what it was asked must send it as Authorization: Bearer."`
 }
 
 var (
@@ -55,6 +63,12 @@ func (s *Settings) Check() (errs []error) {
 func (s *Settings) Warnings() (list []string) {
 	if !s.Listen.Loopback() && !s.Token.IsSet() {
 		list = append(list, "ROBOT_LISTEN: others than this machine can ask, and ROBOT_TOKEN is not set")
+	}
+	if !s.Listen.Loopback() && !s.DriverToken.IsSet() {
+		list = append(list, "ROBOT_LISTEN: others than this machine can drive the robot and see what it was asked, and ROBOT_DRIVER_TOKEN is not set")
+	}
+	if s.EnclaveToken.IsSet() && !s.EnclaveURL.IsSet() {
+		list = append(list, "ROBOT_ENCLAVE_TOKEN: is of no use without ROBOT_ENCLAVE_URL")
 	}
 	return list
 }
@@ -79,7 +93,7 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(environ), customersCommand())
+	root.AddCommand(runCommand(environ), customersCommand(), faultsCommand())
 	err := root.Execute()
 	if err == nil {
 		return exitOK
@@ -93,8 +107,19 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 
 func runCommand(environ []string) *cobra.Command {
 	const lead = "Answers an enclave as a VASP's backend, until SIGTERM or SIGINT.\n\n" +
-		"POST /verify/account, /verify/user, /verify/tx and /callback are for the enclave;\n" +
-		"GET /requests and /callbacks show the last 1000 of what it sent."
+		"POST /verify/account, /verify/user, /verify/tx and /callback are for the enclave.\n" +
+		"GET /requests, /callbacks and /v1.0/seen show the last 1000 of what it sent, and\n" +
+		"GET /v1.0/verifications what the robot knows of each transfer.\n\n" +
+		"With ROBOT_ENCLAVE_URL it can be driven, by POST to /v1.0/action/...\n" +
+		"  verifications/account  check an account of another VASP\n" +
+		"  verifications          have a transfer to another VASP verified\n" +
+		"  withdrawal             pretend to send it, and report it or not\n" +
+		"  verifications/tx       report a transaction\n" +
+		"  verifications/error    report that a transfer will never come\n" +
+		"  tx/inquiry             ask another VASP for a transaction\n" +
+		"  tx/status              set how far a transaction is\n" +
+		"GET /v1.0/testnet/balance shows what an address has. POST and DELETE\n" +
+		"/v1.0/faults let answers go wrong; see robotvasp faults. docs/robot.md has examples."
 	c := &cobra.Command{
 		Use: "run", Short: "Run the robot until SIGTERM or SIGINT", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -117,6 +142,20 @@ func customersCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := c.OutOrStdout().Write(sampleCustomers)
 			return err
+		},
+	}
+}
+
+func faultsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "faults", Short: "List the faults that can be planted", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "FAULT\tFOR\tWHAT THE ROBOT DOES")
+			for _, f := range catalogue {
+				fmt.Fprintf(w, "%s\t%s\t%s\n", f.name, f.forAPIs(), f.what)
+			}
+			return w.Flush()
 		},
 	}
 }
@@ -149,7 +188,19 @@ func Run(ctx context.Context, environ []string, w io.Writer) error {
 	if certificates != nil {
 		scheme, listener = "https", tls.NewListener(listener, certificates)
 	}
-	r := newRobot(known, s.TokenHeader, s.Token.Reveal(), s.Delay.Duration(), time.Now)
+	own := newEnclave(s.EnclaveURL.URL(), s.EnclaveToken.Reveal())
+	defer own.close()
+	r := newRobot(options{
+		book: known, now: time.Now, ending: ctx.Done(), delay: s.Delay.Duration(),
+		tokenHeader: s.TokenHeader, token: s.Token.Reveal(), driverToken: s.DriverToken.Reveal(),
+		enclave: own, inquireAfter: s.InquireAfter.Duration(), faults: &faults{list: s.Faults.list},
+	})
+	// Inquiries end before Run does, however serving ends.
+	inquiring, stop := context.WithCancel(ctx)
+	var working sync.WaitGroup
+	working.Go(func() { r.inquireUntil(inquiring) })
+	defer working.Wait()
+	defer stop()
 	logger.Info("robotvasp ready", "listen", listener.Addr().String(), "scheme", scheme, "accounts", len(known.accounts))
 	return serve(ctx, listener, r.handler())
 }

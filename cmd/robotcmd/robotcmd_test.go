@@ -101,6 +101,7 @@ const (
 	taylor = "0xFa230E9cCAF5e382539147294d7965Eeccbbfa5c"
 	ethan  = "0x319E92715729c46869ed31d228f3b4f31e951450"
 	garrit = "0x26704Dc20d0ddF6cAa45b4D2b8AcB643015B951E"
+	adaeze = "0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB"
 )
 
 // person is a natural person, with a birth when one is given.
@@ -151,6 +152,10 @@ func TestAccountRules(t *testing.T) {
 		{"only other representatives", accountBody("ETH", "", garrit, company("Garrit Studio")+","+person("No", "Body")), "MISMATCHED-NAME"},
 		{"company for a person", accountBody("ETH", "", taylor, company("Robbins")), "MISMATCHED-NAME"},
 		{"kyc", accountBody("ETH", "", ethan, ""), "UNVERIFIED-KYC"},
+
+		{"name with other punctuation", accountBody("ETH", "", kim, person("KIM", "Minjun")), ""},
+		{"name in local script", accountBody("ETH", "", kim, person("김민준", "")), ""},
+		{"denied transfers are no account's", accountBody("ETH", "", adaeze, person("Okafor", "Adaeze")), ""},
 	} {
 		status, got := ask(t, robot+"/verify/account", c.body)
 		want := map[bool]string{true: "VERIFIED", false: "DENIED"}[c.reason == ""]
@@ -183,7 +188,11 @@ func TestUserRules(t *testing.T) {
 		{"company to company", userBody("ACCOUNT_NUMBER,LEGAL_PERSON_NAME,CORPORATE_REPRESENTATIVE_NAME", company("Acme")+","+person("Tan", "Mei"), garrit, company("Garrit Studio")+","+person("Clarke", "Jason")), "OK", ""},
 		{"another Pablo Escobar", userBody(name, person("Escobar", "Pablo", "1990-12-01", "Colombia"), taylor, to), "OK", ""},
 
+		{"person of whom all can be asked", userBody("ACCOUNT_NUMBER,NATURAL_PERSON_NATIONALITY,LOCAL_NATURAL_PERSON_NAME", ann, kim, person("Kim", "Min-jun")), "OK", ""},
+
 		{"kyc", userBody(name, ann, ethan, person("Cook", "Ethan")), "UNVERIFIED-KYC", ""},
+		{"not allowed", userBody(name, ann, adaeze, person("Okafor", "Adaeze")), "NOT-ALLOWED", "The account takes no deposits."},
+		{"what is not told", userBody("ACCOUNT_NUMBER,NATURAL_PERSON_DATE_AND_PLACE_OF_BIRTH", ann, taylor, to), "UNAVAILABLE-INFORMATION", "NATURAL_PERSON_DATE_AND_PLACE_OF_BIRTH"},
 		{"name", userBody(name, ann, taylor, person("Cook", "Ethan")), "MISMATCHED-NAME", ""},
 		{"no name", userBody(name, ann, taylor, ""), "MISMATCHED-NAME", ""},
 		{"address", userBody(name, ann, "0x00", to), "UNKNOWN-ADDRESS", "0x00"},
@@ -417,6 +426,17 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		{"two owners", "ROBOT_CUSTOMERS_FILE=" + write(t, "d", "customers: [{persons: [{legalPerson: {name: {nameIdentifier: [{legalPersonName: A}]}}}], accounts: [{symbol: A, account: a},{symbol: a, account: a}]}]"), "two owners"},
 		{"no symbol", "ROBOT_CUSTOMERS_FILE=" + write(t, "e", "customers: [{persons: [{legalPerson: {name: {nameIdentifier: [{legalPersonName: A}]}}}], accounts: [{account: a}]}]"), "needs a symbol"},
 		{"needs", "ROBOT_CUSTOMERS_FILE=" + write(t, "f", "originatorNeeds: [SHOE_SIZE]"), "originatorNeeds"},
+		{"code", "ROBOT_CUSTOMERS_FILE=" + write(t, "g", "customers: [{persons: [{legalPerson: {name: {nameIdentifier: [{legalPersonName: A}]}}}], tells: [SHOE_SIZE]}]"), "customers[0].tells: want only"},
+		{"reason", "ROBOT_CUSTOMERS_FILE=" + write(t, "h", "customers: [{persons: [{legalPerson: {name: {nameIdentifier: [{legalPersonName: A}]}}}], deny: {reason: OK}}]"), "customers[0].deny.reason: want one of [BLACKLISTED"},
+		{"balance", "ROBOT_CUSTOMERS_FILE=" + write(t, "i", "customers: [{persons: [{legalPerson: {name: {nameIdentifier: [{legalPersonName: A}]}}}], accounts: [{symbol: A, account: a, balance: much}]}]"), "customers[0].accounts[0].balance: write a decimal number"},
+		{"balance without quotes", "ROBOT_CUSTOMERS_FILE=" + write(t, "j", "customers: [{accounts: [{symbol: A, account: a, balance: 7}]}]"), "/customers/0/accounts/0/balance"},
+		{"long symbol", "ROBOT_CUSTOMERS_FILE=" + write(t, "k", "customers: [{persons: [{legalPerson: {name: {nameIdentifier: [{legalPersonName: A}]}}}], accounts: [{symbol: ABCDEFGHIJKLMNOPQ, account: a}]}]"), "accounts[0].symbol: has more than 16"},
+		{"empty network", "ROBOT_CUSTOMERS_FILE=" + write(t, "l", "customers: [{persons: [{legalPerson: {name: {nameIdentifier: [{legalPersonName: A}]}}}], accounts: [{symbol: A, account: a, networks: ['']}]}]"), "accounts[0].networks"},
+		{"nameless on the blacklist", "ROBOT_CUSTOMERS_FILE=" + write(t, "m", "blacklist: [{dateOfBirth: '1949-12-01'}]"), "blacklist[0].name"},
+		{"born on no day", "ROBOT_CUSTOMERS_FILE=" + write(t, "n", "blacklist: [{name: A, dateOfBirth: 'May 1949'}]"), "blacklist[0].dateOfBirth"},
+		{"twice", "ROBOT_CUSTOMERS_FILE=" + write(t, "o", "customers: []\ncustomers: []"), "ROBOT_CUSTOMERS_FILE"},
+		{"enclave", "ROBOT_ENCLAVE_URL=127.0.0.1:21117", "ROBOT_ENCLAVE_URL"},
+		{"inquiries", "ROBOT_INQUIRE_AFTER_MS=ten", "ROBOT_INQUIRE_AFTER_MS"},
 	} {
 		var out, errs bytes.Buffer
 		if code := robotcmd.Main([]string{"run"}, []string{c.environ}, &out, &errs); code != 2 || !strings.Contains(errs.String(), c.want) {
@@ -426,6 +446,58 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 	var errs bytes.Buffer
 	if code := robotcmd.Main([]string{"fly"}, nil, io.Discard, &errs); code != 1 {
 		t.Errorf("Main of an unknown command = %d %q, want 1", code, errs.String())
+	}
+}
+
+// Who is reachable from elsewhere without its tokens says so.
+func TestOpenRobotsWarn(t *testing.T) {
+	for _, c := range []struct {
+		environ string
+		want    []string
+	}{
+		{"ROBOT_LISTEN=127.0.0.1:0", nil},
+		{"ROBOT_LISTEN=:0", []string{"ROBOT_TOKEN is not set", "ROBOT_DRIVER_TOKEN is not set"}},
+		{"ROBOT_LISTEN=:0 ROBOT_TOKEN=a", []string{"ROBOT_DRIVER_TOKEN is not set"}},
+		{"ROBOT_LISTEN=:0 ROBOT_TOKEN=a ROBOT_DRIVER_TOKEN=b", nil},
+		{"ROBOT_ENCLAVE_TOKEN=a", []string{"without ROBOT_ENCLAVE_URL"}},
+	} {
+		var s robotcmd.Settings
+		got, err := settings.Load(robotcmd.Prefix, &s, strings.Fields(c.environ))
+		if err != nil || len(got) != len(c.want) {
+			t.Fatalf("%s warns %q, %v, want %d", c.environ, got, err, len(c.want))
+		}
+		for i := range got {
+			if !strings.Contains(got[i], c.want[i]) {
+				t.Errorf("%s warns %q, want %q", c.environ, got[i], c.want[i])
+			}
+		}
+	}
+}
+
+// A file of one's own changes every rule.
+func TestRulesOfAFile(t *testing.T) {
+	const people = `
+networkRequired: true
+customers:
+  - persons: [{naturalPerson: {name: {nameIdentifier: [{primaryIdentifier: Roe}]}}}]
+    accounts: [{symbol: ETH, account: a}]
+    deny: {reason: BLACKLISTED, message: a}
+  - persons: [{naturalPerson: {name: {nameIdentifier: [{primaryIdentifier: Doe}]}}}]
+    accounts: [{symbol: ETH, account: d, balance: "0.5"}]
+`
+	robot := start(t, "ROBOT_CUSTOMERS_FILE="+write(t, "people.yaml", people))
+	for _, c := range []struct{ body, reason, message string }{
+		{accountBody("ETH", "", "d", ""), "UNKNOWN-NETWORK", ""},
+		{accountBody("ETH", "Anything", "d", ""), "", ""},
+		{accountBody("ETH", "Anything", "a", ""), "BLACKLISTED", "a"},
+	} {
+		_, got := ask(t, robot+"/verify/account", c.body)
+		if reason, _ := got["reason"].(string); reason != c.reason || (c.message != "" && got["message"] != c.message) {
+			t.Errorf("%s = %v, want %s %s", c.body, got, c.reason, c.message)
+		}
+	}
+	if got := balanceOf(t, robot, "ETH", "d"); got != "0.5" {
+		t.Errorf("balance is %s, want 0.5", got)
 	}
 }
 

@@ -2,6 +2,7 @@ package robotcmd
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -27,9 +28,12 @@ type accountQuestion struct {
 
 // userQuestion is the request of contract 3.2.
 type userQuestion struct {
-	Asset struct {
+	UUID        string `json:"verificationUuid"`
+	Originating string `json:"originatingVaspId"`
+	Asset       struct {
 		Symbol  string `json:"symbol"`
 		Network string `json:"network"`
+		Amount  string `json:"amount"`
 	} `json:"assetInfo"`
 	Required string `json:"requiredBeneficiaryInfo"`
 	Version  string `json:"version"`
@@ -69,9 +73,15 @@ func (b *book) judgeAccount(q *accountQuestion) verdict {
 		return denied("MISMATCHED-NAME", "")
 	case who.unverified:
 		return denied("UNVERIFIED-KYC", "")
+	case who.deny != nil && slices.Contains(accountDenials, who.deny.reason):
+		return *who.deny
 	}
 	return ok
 }
+
+// accountDenials are those of a customer's denials that an account check may
+// give (contract 6.2); the others wait for the transfer.
+var accountDenials = []string{"BLACKLISTED", "UNDEFINED-ERROR", "UNVERIFIED-KYC"}
 
 // judgeUser answers whether a transfer may come in: as an account check with a
 // name, then what is known of the originator, who it is, and what is asked of
@@ -86,6 +96,8 @@ func (b *book) judgeUser(q *userQuestion) verdict {
 		return denied("MISMATCHED-NAME", "")
 	case who.unverified:
 		return denied("UNVERIFIED-KYC", "")
+	case who.deny != nil:
+		return *who.deny
 	}
 	if lack := b.lack(from); len(lack) > 0 {
 		return denied("LACK-OF-INFORMATION", list(lack))
@@ -102,7 +114,7 @@ func (b *book) owner(symbol, network string, numbers []string) (*customer, verdi
 	switch {
 	case known == nil:
 		return nil, denied("UNKNOWN-SYMBOL", symbol)
-	case network != "" && !known[""] && !known[fold(network)]:
+	case network == "" && b.networkRequired, network != "" && !known[""] && !known[fold(network)]:
 		return nil, denied("UNKNOWN-NETWORK", network)
 	case len(numbers) == 0:
 		return nil, denied("UNKNOWN-ADDRESS", "")
@@ -213,6 +225,8 @@ func (t *text) str(name, value string) {
 	t.raw(name, nil)
 	*t, _ = jsontext.AppendQuote(*t, value)
 }
+
+func (t *text) boolean(name string, value bool) { t.raw(name, strconv.AppendBool(nil, value)) }
 
 func (t *text) raw(name string, value []byte) {
 	sep := byte(',')
