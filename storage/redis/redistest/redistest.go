@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -108,10 +109,23 @@ func StartCluster(t testing.TB) []*Server {
 	for n := range nodes[1:] {
 		nodes[0].Tell(t, "cluster", "meet", "127.0.0.1", ports[1+n], ports[4+n])
 	}
-	for _, s := range nodes {
-		s.await(t, "cluster state changed: ok")
-	}
+	AwaitCluster(t, nodes)
 	return nodes
+}
+
+// AwaitCluster waits until every node says that the cluster is whole.
+func AwaitCluster(t testing.TB, nodes []*Server) {
+	t.Helper()
+	const step = 20 * time.Millisecond
+	for range 30 * time.Second / step {
+		if !slices.ContainsFunc(nodes, func(s *Server) bool {
+			return !strings.Contains(s.Tell(t, "cluster", "info").(string), "cluster_state:ok")
+		}) {
+			return
+		}
+		time.Sleep(step)
+	}
+	t.Fatal("the cluster is not whole")
 }
 
 // ClusterURL is where a cluster is, as the cache takes it.
@@ -215,7 +229,8 @@ func (s *Server) Resume(t testing.TB) { t.Helper(); s.signal(t, syscall.SIGCONT)
 func (s *Server) Kill(t testing.TB) { t.Helper(); s.signal(t, syscall.SIGKILL) }
 
 // Restart starts a killed server again, empty, at the same addresses. A node
-// of a cluster finds the others again by itself, some seconds later.
+// of a cluster finds the others again by itself, some seconds later: see
+// AwaitCluster.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	s.end()
