@@ -18,6 +18,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/storage/memory"
 	"github.com/vasp-enclave/vasp-enclave/storage/redis"
+	"github.com/vasp-enclave/vasp-enclave/storage/redis/redistest"
 	"github.com/vasp-enclave/vasp-enclave/storage/storagetest"
 )
 
@@ -162,7 +163,7 @@ func wantMiss(t testing.TB, c keyring.PeerCache, ref keyring.Ref) {
 
 // suite is every peer cache's, on real servers whose entries are made older
 // as time goes by.
-func suite(t *testing.T, url string, nodes []*instance, change ...func(*redis.Config)) {
+func suite(t *testing.T, url string, nodes []*redistest.Server, change ...func(*redis.Config)) {
 	t.Helper()
 	for name, fronted := range map[string]bool{"alone": false, "behind memory": true} {
 		t.Run(name, func(t *testing.T) {
@@ -175,7 +176,7 @@ func suite(t *testing.T, url string, nodes []*instance, change ...func(*redis.Co
 					}
 				})...)
 				for _, i := range nodes {
-					i.tell(t, "flushall")
+					i.Tell(t, "flushall")
 				}
 				t.Cleanup(func() {
 					if failures := o.counted(t, "redis", "error"); failures > 0 {
@@ -185,7 +186,7 @@ func suite(t *testing.T, url string, nodes []*instance, change ...func(*redis.Co
 				return o, func(d time.Duration) {
 					o.advance(d)
 					for _, i := range nodes {
-						i.age(t, d)
+						i.Age(t, d)
 					}
 				}
 			})

@@ -8,23 +8,28 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/storage/memory"
 	"github.com/vasp-enclave/vasp-enclave/storage/redis"
+	"github.com/vasp-enclave/vasp-enclave/storage/redis/redistest"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 func TestCacheIsAPeerCache(t *testing.T) {
-	i := start(t)
-	suite(t, i.url(), []*instance{i})
+	i := redistest.Start(t)
+	suite(t, i.URL(), []*redistest.Server{i})
 }
 
 // What one run put the next one finds, and what was read from Redis is not
 // kept in front, where nobody could tell how long it has to live.
 func TestTiers(t *testing.T) {
-	i := start(t)
+	i := redistest.Start(t)
 	front := memory.New(100, nil)
 	defer front.Close()
-	first := open(t, i.url(), func(c *redis.Config) { c.Front = front })
+	first := open(t, i.URL(), func(c *redis.Config) { c.Front = front })
 	put(t, first, address(1), "bundle")
 	wantBundle(t, first, address(1), "bundle")
 	if first.counted(t, "memory", "hit") != 1 || first.calls(t) != 1 {
@@ -32,7 +37,7 @@ func TestTiers(t *testing.T) {
 	}
 	other := memory.New(100, nil)
 	defer other.Close()
-	second := open(t, i.url(), func(c *redis.Config) { c.Front = other })
+	second := open(t, i.URL(), func(c *redis.Config) { c.Front = other })
 	for n := 1; n <= 2; n++ {
 		wantBundle(t, second, address(1), "bundle")
 		if second.counted(t, "memory", "miss") != n || second.counted(t, "redis", "hit") != n {
@@ -47,7 +52,7 @@ func TestTiers(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantMiss(t, second, address(1))
-	if n := i.tell(t, "dbsize"); n != int64(0) {
+	if n := i.Tell(t, "dbsize"); n != int64(0) {
 		t.Errorf("%v entries are left in Redis", n)
 	}
 }
@@ -55,9 +60,9 @@ func TestTiers(t *testing.T) {
 // Attacks K6, K14: who reads Redis learns neither VASP nor scope, and who has
 // another key has other entries.
 func TestNamesTellNothing(t *testing.T) {
-	i := start(t)
-	put(t, open(t, i.url()), address(1), "bundle")
-	names, err := i.admin.Keys(ctx, "*").Result()
+	i := redistest.Start(t)
+	put(t, open(t, i.URL()), address(1), "bundle")
+	names, err := i.Admin.Keys(ctx, "*").Result()
 	if err != nil || len(names) != 1 {
 		t.Fatalf("names %v, %v", names, err)
 	}
@@ -65,7 +70,7 @@ func TestNamesTellNothing(t *testing.T) {
 	if !ours || len(rest) != 64 || strings.Trim(rest, "0123456789abcdef") != "" {
 		t.Errorf("name %q is not the prefix and 32 bytes in hex", names[0])
 	}
-	wantMiss(t, open(t, i.url(), func(c *redis.Config) {
+	wantMiss(t, open(t, i.URL(), func(c *redis.Config) {
 		c.MAC = func(purpose string, value []byte) [32]byte { return mac("another "+purpose, value) }
 	}), address(1))
 }
@@ -84,8 +89,8 @@ func (brokenFront) PutPeerKey(context.Context, keyring.Ref, []byte, time.Duratio
 func (brokenFront) DropPeerKey(context.Context, keyring.Ref) error { return errFront }
 
 func TestFailingFrontIsPassedBy(t *testing.T) {
-	i := start(t)
-	o := open(t, i.url(), func(c *redis.Config) { c.Front = brokenFront{} })
+	i := redistest.Start(t)
+	o := open(t, i.URL(), func(c *redis.Config) { c.Front = brokenFront{} })
 	if err := o.PutPeerKey(ctx, address(1), []byte("bundle"), time.Hour); !errors.Is(err, errFront) {
 		t.Errorf("PutPeerKey = %v, want %v", err, errFront)
 	}
@@ -102,16 +107,16 @@ func TestFailingFrontIsPassedBy(t *testing.T) {
 // A dropped or replaced entry does not come back from a Redis that would not
 // change it.
 func TestWhatRedisWouldNotChangeIsNotRead(t *testing.T) {
-	i := start(t)
+	i := redistest.Start(t)
 	const user = "enclave"
-	i.tell(t, "acl", "setuser", user, "on", ">pw", "~*", "+get", "+set", "+del")
-	o := open(t, "unix://enclave:pw@"+i.socket())
+	i.Tell(t, "acl", "setuser", user, "on", ">pw", "~*", "+get", "+set", "+del")
+	o := open(t, "unix://enclave:pw@"+i.Socket())
 	refs := []keyring.Ref{address(1), address(2)}
 	for _, ref := range refs {
 		put(t, o, ref, "old")
 	}
 
-	i.tell(t, "acl", "setuser", user, "-set", "-del")
+	i.Tell(t, "acl", "setuser", user, "-set", "-del")
 	if err := o.DropPeerKey(ctx, refs[0]); err != nil {
 		t.Errorf("DropPeerKey = %v", err)
 	}
@@ -119,18 +124,18 @@ func TestWhatRedisWouldNotChangeIsNotRead(t *testing.T) {
 	for _, ref := range refs {
 		wantMiss(t, o, ref)
 	}
-	if n := i.tell(t, "dbsize"); n != int64(2) || o.Debts() != 2 {
+	if n := i.Tell(t, "dbsize"); n != int64(2) || o.Debts() != 2 {
 		t.Fatalf("%v entries in Redis, %d debts: the test tests nothing", n, o.Debts())
 	}
 	if o.counted(t, "redis", "error") == 0 {
 		t.Error("failed changes were not counted")
 	}
 
-	i.tell(t, "acl", "setuser", user, "+set", "+del")
+	i.Tell(t, "acl", "setuser", user, "+set", "+del")
 	wantMiss(t, o, refs[0]) // deletes it
 	put(t, o, refs[1], "new")
 	wantBundle(t, o, refs[1], "new")
-	if n := i.tell(t, "dbsize"); n != int64(1) || o.Debts() != 0 {
+	if n := i.Tell(t, "dbsize"); n != int64(1) || o.Debts() != 0 {
 		t.Errorf("%v entries in Redis, %d debts, want 1 and none", n, o.Debts())
 	}
 }
@@ -151,19 +156,19 @@ func TestDebtsAreBounded(t *testing.T) {
 // A connection that the server closed is not used again, so it costs nothing.
 func TestClosedConnectionsAreNoFailures(t *testing.T) {
 	ca := newCA(t)
-	for name, url := range map[string]func(i *instance) (string, []func(*redis.Config)){
-		"socket": func(i *instance) (string, []func(*redis.Config)) { return i.url(), nil },
-		"TLS": func(i *instance) (string, []func(*redis.Config)) {
-			return "rediss://" + i.addr(), []func(*redis.Config){ca.trust}
+	for name, url := range map[string]func(i *redistest.Server) (string, []func(*redis.Config)){
+		"socket": func(i *redistest.Server) (string, []func(*redis.Config)) { return i.URL(), nil },
+		"TLS": func(i *redistest.Server) (string, []func(*redis.Config)) {
+			return "rediss://" + i.Addr(), []func(*redis.Config){ca.trust}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			i := startTCP(t, "--tls-port", append(ca.arguments(t), "--tls-auth-clients", "no")...)
+			i := redistest.StartTCP(t, "--tls-port", append(ca.arguments(t), "--tls-auth-clients", "no")...)
 			at, change := url(i)
 			o := open(t, at, change...)
 			put(t, o, address(1), "bundle")
 			for range 3 {
-				if n := i.tell(t, "client", "kill", "type", "normal"); n != int64(1) {
+				if n := i.Tell(t, "client", "kill", "type", "normal"); n != int64(1) {
 					t.Fatalf("%v connections closed, want 1", n)
 				}
 				wantBundle(t, o, address(1), "bundle")
@@ -205,7 +210,7 @@ func TestOpenNeedsItsParts(t *testing.T) {
 }
 
 func BenchmarkPeerKey(b *testing.B) {
-	o := open(b, start(b).url())
+	o := open(b, redistest.Start(b).URL())
 	put(b, o, address(1), strings.Repeat("b", 1600))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,12 +1,12 @@
 package redis_test
 
 import (
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/storage/memory"
 	"github.com/vasp-enclave/vasp-enclave/storage/redis"
+	"github.com/vasp-enclave/vasp-enclave/storage/redis/redistest"
 )
 
 // hasty is a budget that makes a hung Redis cheap to test.
@@ -24,15 +24,15 @@ func small(t *testing.T) func(*redis.Config) {
 // Whatever becomes of Redis under load, no lookup fails (target 10, H5), and
 // those that wait for it are few.
 func TestRedisInTroubleFailsNoLookup(t *testing.T) {
-	i := start(t)
-	w := newWorld(t, i.url(), hasty, small(t))
+	i := redistest.Start(t)
+	w := newWorld(t, i.URL(), hasty, small(t))
 	s := begin(t, w)
 	s.lookups(1000)
 	s.recovery(t)
 
 	t.Run("flushed", func(t *testing.T) {
 		before := w.requests.Load()
-		i.tell(t, "flushall")
+		i.Tell(t, "flushall")
 		s.lookups(1000)
 		if w.requests.Load() == before {
 			t.Error("nothing was asked for again")
@@ -40,91 +40,89 @@ func TestRedisInTroubleFailsNoLookup(t *testing.T) {
 		s.recovery(t)
 	})
 	t.Run("full", func(t *testing.T) {
-		i.tell(t, "config", "set", "maxmemory", "1", "maxmemory-policy", "noeviction")
+		i.Tell(t, "config", "set", "maxmemory", "1", "maxmemory-policy", "noeviction")
 		before := w.calls(t)
 		s.lookups(1000)
 		if calls := w.calls(t) - before; calls < 500 {
 			t.Errorf("%d calls in 1000 lookups: a full Redis is not read", calls)
 		}
-		i.tell(t, "config", "set", "maxmemory", "0")
+		i.Tell(t, "config", "set", "maxmemory", "0")
 		s.recovery(t)
 	})
 	t.Run("evicting", func(t *testing.T) {
-		i.tell(t, "config", "set", "maxmemory", "1", "maxmemory-policy", "volatile-ttl")
+		i.Tell(t, "config", "set", "maxmemory", "1", "maxmemory-policy", "volatile-ttl")
 		s.lookups(500)
-		i.tell(t, "config", "set", "maxmemory", "0")
+		i.Tell(t, "config", "set", "maxmemory", "0")
 		s.recovery(t)
 	})
 	t.Run("paused", func(t *testing.T) {
-		s.trouble(t, func() { i.signal(t, syscall.SIGSTOP) })
-		i.signal(t, syscall.SIGCONT)
+		s.trouble(t, func() { i.Pause(t) })
+		i.Resume(t)
 		s.recovery(t)
 	})
 	t.Run("stopped and started again", func(t *testing.T) {
-		s.trouble(t, func() { i.signal(t, syscall.SIGKILL) })
-		again := &instance{dir: i.dir}
-		again.run(t, "--port", "0", "--unixsocket", i.socket())
-		again.await(t, "ready to accept connections")
+		s.trouble(t, func() { i.Kill(t) })
+		i.Restart(t)
 		s.recovery(t)
 	})
 	t.Log(s.summary())
 }
 
 func TestCluster(t *testing.T) {
-	nodes := startCluster(t)
+	nodes := redistest.StartCluster(t)
 	t.Run("suite", func(t *testing.T) {
 		grant(t, nodes, "+cluster|slots")
-		suite(t, "redis+cluster://enclave:s3cret%2Fpass@"+nodes[0].addr(), nodes)
+		suite(t, "redis+cluster://enclave:s3cret%2Fpass@"+nodes[0].Addr(), nodes)
 	})
 	t.Run("entries are on every node", func(t *testing.T) {
-		o := open(t, clusterURL(nodes))
+		o := open(t, redistest.ClusterURL(nodes))
 		for n := range 60 {
 			put(t, o, address(n), "bundle")
 		}
 		for n, i := range nodes {
-			if size := i.tell(t, "dbsize"); size == int64(0) {
+			if size := i.Tell(t, "dbsize"); size == int64(0) {
 				t.Errorf("node %d has none", n)
 			}
 		}
 	})
-	w := newWorld(t, clusterURL(nodes), hasty, small(t))
+	w := newWorld(t, redistest.ClusterURL(nodes), hasty, small(t))
 	s := begin(t, w)
 	s.lookups(1000)
 	s.recovery(t)
 	t.Run("flushed", func(t *testing.T) {
 		for _, i := range nodes {
-			i.tell(t, "flushall")
+			i.Tell(t, "flushall")
 		}
 		s.lookups(1000)
 		s.recovery(t)
 	})
 	t.Run("one node paused", func(t *testing.T) {
-		nodes[1].signal(t, syscall.SIGSTOP)
+		nodes[1].Pause(t)
 		s.lookups(1000)
-		nodes[1].signal(t, syscall.SIGCONT)
+		nodes[1].Resume(t)
 		s.recovery(t)
 	})
 	t.Run("all nodes paused", func(t *testing.T) {
 		s.trouble(t, func() {
 			for _, i := range nodes {
-				i.signal(t, syscall.SIGSTOP)
+				i.Pause(t)
 			}
 		})
 		for _, i := range nodes {
-			i.signal(t, syscall.SIGCONT)
+			i.Resume(t)
 		}
 		s.recovery(t)
 	})
 	t.Run("a node stopped", func(t *testing.T) {
-		nodes[2].signal(t, syscall.SIGKILL)
+		nodes[2].Kill(t)
 		s.lookups(1000)
 		s.advance(coolMost)
 		s.lookups(1000)
 	})
 	t.Run("all nodes stopped", func(t *testing.T) {
 		s.trouble(t, func() {
-			nodes[0].signal(t, syscall.SIGKILL)
-			nodes[1].signal(t, syscall.SIGKILL)
+			nodes[0].Kill(t)
+			nodes[1].Kill(t)
 		})
 	})
 	t.Log(s.summary())

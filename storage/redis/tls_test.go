@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/storage/redis"
+	"github.com/vasp-enclave/vasp-enclave/storage/redis/redistest"
 )
 
 // authority is a throw-away CA.
@@ -100,20 +101,20 @@ func (a *authority) arguments(t testing.TB) []string {
 
 func TestTLS(t *testing.T) {
 	ca := newCA(t)
-	i := startTCP(t, "--tls-port", append(ca.arguments(t), "--tls-auth-clients", "no")...)
-	suite(t, "rediss://"+i.addr(), []*instance{i}, ca.trust)
+	i := redistest.StartTCP(t, "--tls-port", append(ca.arguments(t), "--tls-auth-clients", "no")...)
+	suite(t, "rediss://"+i.Addr(), []*redistest.Server{i}, ca.trust)
 
 	for name, c := range map[string]struct {
 		url    string
 		change func(*redis.Config)
 		want   string // reason in the log
 	}{
-		"a name that the certificate holds":   {"rediss://" + i.addr() + "?server_name=redis.example", ca.trust, ""},
-		"one that it does not hold":           {"rediss://" + i.addr() + "?server_name=other.example", ca.trust, "certificate"},
-		"an address that it does not hold":    {"rediss://localhost:" + i.port, ca.trust, "certificate"},
-		"another authority":                   {"rediss://" + i.addr(), newCA(t).trust, "certificate"},
-		"the system's authorities":            {"rediss://" + i.addr(), func(*redis.Config) {}, "certificate"},
-		"no TLS with a server that wants TLS": {"redis://" + i.addr(), func(*redis.Config) {}, "unreachable"},
+		"a name that the certificate holds":   {"rediss://" + i.Addr() + "?server_name=redis.example", ca.trust, ""},
+		"one that it does not hold":           {"rediss://" + i.Addr() + "?server_name=other.example", ca.trust, "certificate"},
+		"an address that it does not hold":    {"rediss://localhost:" + i.Port, ca.trust, "certificate"},
+		"another authority":                   {"rediss://" + i.Addr(), newCA(t).trust, "certificate"},
+		"the system's authorities":            {"rediss://" + i.Addr(), func(*redis.Config) {}, "certificate"},
+		"no TLS with a server that wants TLS": {"redis://" + i.Addr(), func(*redis.Config) {}, "unreachable"},
 	} {
 		o := open(t, c.url, c.change)
 		put(t, o, address(1), "bundle")
@@ -134,11 +135,11 @@ func TestTLS(t *testing.T) {
 
 func TestTLSWithClientCertificate(t *testing.T) {
 	ca := newCA(t)
-	i := startTCP(t, "--tls-port", append(ca.arguments(t), "--tls-auth-clients", "yes")...)
-	without := open(t, "rediss://"+i.addr(), ca.trust)
+	i := redistest.StartTCP(t, "--tls-port", append(ca.arguments(t), "--tls-auth-clients", "yes")...)
+	without := open(t, "rediss://"+i.Addr(), ca.trust)
 	put(t, without, address(1), "bundle")
 	wantMiss(t, without, address(1))
-	with := open(t, "rediss://"+i.addr(), ca.trust, func(c *redis.Config) { c.Certificates = []tls.Certificate{ca.issue(t)} })
+	with := open(t, "rediss://"+i.Addr(), ca.trust, func(c *redis.Config) { c.Certificates = []tls.Certificate{ca.issue(t)} })
 	put(t, with, address(1), "bundle")
 	wantBundle(t, with, address(1), "bundle")
 }
