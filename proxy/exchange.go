@@ -115,11 +115,18 @@ func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Publ
 	case err != nil:
 		return nil, fail(op, Unavailable, err)
 	}
-	sealed, forget, err := e.sealQuestion(ctx, q, key)
+	replyBundle, forget, err := e.replyKey(ctx, q)
 	if err != nil {
-		return nil, err
+		return nil, fail(op, Storage, err)
 	}
 	defer forget()
+	h := addressTo(e.header(q.kind, q.kind.Direction(), q.to, q.id, q.life), key.Bundle)
+	sealed, err := envelope.Seal(e.signer(), key.Public, h, envelope.Body{
+		Sequence: e.sequence.next(q.to, h.Created), ReplyBundle: replyBundle, Payload: q.payload,
+	})
+	if err != nil {
+		return nil, fail(op, Internal, err)
+	}
 	reply, err := e.deliverEnvelope(ctx, q.to, sealed)
 	if err != nil {
 		return nil, err
@@ -137,27 +144,6 @@ func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Publ
 		return nil, e.metrics.refuse(op, "open", err)
 	}
 	return body.Payload, nil
-}
-
-// sealQuestion puts a question and the key for its answer into an envelope,
-// both signed by one identity of ours.
-func (e *Enclave) sealQuestion(ctx context.Context, q question, key *keyring.PeerKey) (sealed []byte, forget func(), err error) {
-	const op = "seal the question"
-	e.signing.RLock()
-	defer e.signing.RUnlock()
-	replyBundle, forget, err := e.replyKey(ctx, q)
-	if err != nil {
-		return nil, nil, fail(op, Storage, err)
-	}
-	h := addressTo(e.header(q.kind, q.kind.Direction(), q.to, q.id, q.life), key.Bundle)
-	sealed, err = envelope.Seal(e.signer(), key.Public, h, envelope.Body{
-		Sequence: e.sequence.next(q.to, h.Created), ReplyBundle: replyBundle, Payload: q.payload,
-	})
-	if err != nil {
-		forget()
-		return nil, nil, fail(op, Internal, err)
-	}
-	return sealed, forget, nil
 }
 
 // deliverEnvelope hands one envelope to central; what central says of itself

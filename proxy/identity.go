@@ -217,7 +217,8 @@ func (e *Enclave) changeIdentity(ctx context.Context, kek identity.AEAD, verb, b
 		return fail(op, Storage, err)
 	}
 	e.Logger.Warn("our identity changed", "verb", verb, "fingerprint", next.Public().Fingerprint().String(), "by", by)
-	err = e.become(context.WithoutCancel(ctx), us)
+	e.self.Store(us)
+	err = e.Own.Resign(context.WithoutCancel(ctx), next)
 	select {
 	case e.changed <- struct{}{}:
 	default:
@@ -226,15 +227,6 @@ func (e *Enclave) changeIdentity(ctx context.Context, kek identity.AEAD, verb, b
 		return fail(op, Storage, err)
 	}
 	return nil
-}
-
-// become lets another identity of ours sign from now on, keys and envelopes
-// alike.
-func (e *Enclave) become(ctx context.Context, us *ownIdentity) error {
-	e.signing.Lock()
-	defer e.signing.Unlock()
-	e.self.Store(us)
-	return e.Own.Resign(ctx, us.signer)
 }
 
 // follow looks whether a counterparty changed its identity: central is asked,

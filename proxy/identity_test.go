@@ -96,7 +96,7 @@ func TestNoAccountCheckFailsInARotation(t *testing.T) {
 }
 
 func noAccountCheckFailsInARotation(t *testing.T) {
-	w := proxytest.NewWorld(t)
+	w := proxytest.NewWorld(t, distant)
 	for from, to := range map[*proxytest.Party]*proxytest.Party{w.A: w.B, w.B: w.A} { // they meet
 		if status, answer := from.Call(http.MethodPost, "/v1/verifications/account", accountTo(to.ID)); status != http.StatusOK {
 			t.Fatalf("account check = %d %s", status, answer)
@@ -121,7 +121,7 @@ func noAccountCheckFailsInARotation(t *testing.T) {
 					select {
 					case <-over:
 						return
-					case <-time.After(100 * time.Millisecond): // within the budgets of keys and checks
+					case <-time.After(time.Duration(100+hand) * time.Millisecond): // within the budgets of keys and checks
 					}
 					status, answer := from.Call(http.MethodPost, "/v1/verifications/account", accountTo(to.ID, append(ofType(names[hand%len(names)]), account...)...))
 					if checks.Add(1); status != http.StatusOK || !contains(answer, `"VERIFIED"`) {
@@ -154,6 +154,28 @@ func noAccountCheckFailsInARotation(t *testing.T) {
 	t.Logf("%d account checks during %d rotations", checks.Load(), 2*rounds+2)
 }
 
+// distant puts central far away and lets it take its time to register, so that
+// each step of an exchange may find that an identity has changed since the last.
+func distant(c *proxy.Config) { c.Relay = distantCentral{c.Relay} }
+
+type distantCentral struct{ proxy.Relay }
+
+func (d distantCentral) Deliver(ctx context.Context, to identity.VASPID, message []byte) ([]byte, error) {
+	time.Sleep(13 * time.Millisecond)
+	defer time.Sleep(13 * time.Millisecond)
+	return d.Relay.Deliver(ctx, to, message)
+}
+
+func (d distantCentral) Directory(ctx context.Context) (*relay.Directory, error) {
+	defer time.Sleep(50 * time.Millisecond) // an old one, when it comes
+	return d.Relay.Directory(ctx)
+}
+
+func (d distantCentral) Register(ctx context.Context, r relay.Registration) (*relay.Lease, error) {
+	time.Sleep(200 * time.Millisecond)
+	return d.Relay.Register(ctx, r)
+}
+
 // That an identity replaces the one that central knows is said to central
 // until central has taken just that one, whatever dies in between, and never
 // again.
@@ -168,40 +190,35 @@ func TestAReplacementIsRememberedUntilCentralTookIt(t *testing.T) {
 				w := proxytest.NewWorld(t)
 				w.Central.Down(true)
 				before(t, w)
-				w.A.Stop()
-				w.A.Start()
-				registers(t, w, true)
-				w.A.Stop()
-				w.A.Start()
-				registers(t, w, false)
+				restart(t, w, true)
+				restart(t, w, false)
 			})
 		})
 	}
 	t.Run("replaced again while central took it", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := proxytest.NewWorld(t)
-			w.A.Stop()
 			taken := &afterRegistration{}
 			w.A.Tweak(func(c *proxy.Config) { taken.Relay, c.Relay = c.Relay, taken })
-			w.A.Start()
-			registers(t, w, false)
+			restart(t, w, false)
 			var once sync.Once
 			taken.do.Store(func() { once.Do(func() { w.Central.Down(true); replace(t, w.A) }) })
 			replace(t, w.A)
 			w.Await("it was replaced again", func() bool { return len(audited(t, w.A, audit.ReplaceIdentity)) == 2 })
-			w.A.Stop()
-			w.A.Start()
-			registers(t, w, true)
+			restart(t, w, true)
 		})
 	})
 }
 
-// registers lets central be there, and waits until it has A's present
-// identity and A knows that. It says whether that was to replace another one.
-func registers(t *testing.T, w *proxytest.World, replacing bool) {
+// restart starts A again, with central there, and waits until central has A's
+// present identity and A knows that. It checks whether that was to replace
+// another one.
+func restart(t *testing.T, w *proxytest.World, replacing bool) {
 	t.Helper()
-	before := w.Central.Registrations(w.A.ID)
+	w.A.Stop()
 	w.Central.Down(false)
+	before := w.Central.Registrations(w.A.ID)
+	w.A.Start()
 	w.Await("A registers", func() bool { return w.Central.Registrations(w.A.ID) > before })
 	r := w.Central.Registration(w.A.ID)
 	if r.Replace != replacing || r.Identity != base64.StdEncoding.EncodeToString(chainOf(t, w.A)) {

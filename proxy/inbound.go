@@ -209,8 +209,6 @@ func (e *Enclave) answerKey(ctx context.Context, a *envelope.Authentic) ([]byte,
 	if err != nil {
 		return nil, e.metrics.refuse(op, "open", err)
 	}
-	e.signing.RLock() // key and envelope are of one identity of ours
-	defer e.signing.RUnlock()
 	bundle, err := e.ownKey(ctx, &a.Header, body.Payload)
 	if err != nil {
 		return nil, fail(op, Storage, err)

@@ -104,7 +104,6 @@ type Config struct {
 type Enclave struct {
 	Config
 	self      atomic.Pointer[ownIdentity] // Config's, until it is rotated
-	signing   sync.RWMutex                // held for writing while our identity changes, for reading while a bundle of ours is put into an envelope of ours
 	peers     *keyring.Peers
 	pins      pins
 	books     directory
