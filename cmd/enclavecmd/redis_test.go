@@ -127,7 +127,7 @@ func (w *redisWorld) verify(x transfer) string {
 	if err := json.Unmarshal(answer, &accepted); err != nil || status != http.StatusOK {
 		return fmt.Sprintf("not accepted: %d %s", status, answer)
 	}
-	late := time.NewTimer(2 * time.Minute)
+	late := time.NewTimer(time.Minute)
 	defer late.Stop()
 	select {
 	case result := <-w.about(accepted.VerificationUUID):
@@ -137,8 +137,8 @@ func (w *redisWorld) verify(x transfer) string {
 	}
 }
 
-// run takes n verifications, several at once, and fails the test for each that
-// is not VERIFIED. When a third of them has ended, and others are under way,
+// run takes n verifications, several at once, and ends the test when one is
+// not VERIFIED. When a third of them has ended, and others are under way,
 // something may happen.
 func (w *redisWorld) run(n int, of func(n int) transfer, happens func()) {
 	w.t.Helper()
@@ -149,16 +149,19 @@ func (w *redisWorld) run(n int, of func(n int) transfer, happens func()) {
 	}
 	close(next)
 	var underway atomic.Int64
+	var failed atomic.Bool
 	var all sync.WaitGroup
 	for range atOnce {
 		all.Go(func() {
 			for i := range next {
-				underway.Add(1)
-				x := of(i)
-				if result := w.verify(x); result != "VERIFIED" {
-					w.t.Errorf("a verification with a %s key: %s", x.keyType, result)
+				if x := of(i); !failed.Load() {
+					underway.Add(1)
+					if result := w.verify(x); result != "VERIFIED" {
+						w.t.Errorf("a verification with a %s key: %s", x.keyType, result)
+						failed.Store(true)
+					}
+					underway.Add(-1)
 				}
-				underway.Add(-1)
 				ended <- struct{}{}
 			}
 		})
@@ -173,6 +176,9 @@ func (w *redisWorld) run(n int, of func(n int) transfer, happens func()) {
 		happens()
 	}
 	all.Wait()
+	if failed.Load() {
+		w.t.FailNow()
+	}
 }
 
 // mixed is verifications of all three key types, in both directions, to more
@@ -197,17 +203,6 @@ func (w *redisWorld) redis(result string) int {
 		sum += int(p.Metric("enclave_peer_key_cache_total", "redis", result))
 	}
 	return sum
-}
-
-// grows fails the test when a count of lookups in Redis does not grow by what
-// is done.
-func (w *redisWorld) grows(result string, do func()) {
-	w.t.Helper()
-	before := w.redis(result)
-	do()
-	if w.redis(result) == before {
-		w.t.Errorf("no lookup in Redis was counted as %s", result)
-	}
 }
 
 // forget ends what the caches in front hold, and the time for which a Redis
@@ -277,9 +272,11 @@ func (w *redisWorld) survives(n int, all []*redistest.Server, some ...*redistest
 			}
 		}
 	}
-	w.forget()
-	w.grows("miss", func() {
+	w.Await("what was flushed is looked for in Redis", func() bool { // again if a busy machine made it look broken
+		w.forget()
+		before := w.redis("miss")
 		w.run(n, w.mixed, each(func(s *redistest.Server, t testing.TB) { s.Tell(t, "flushall") }))
+		return w.redis("miss") > before
 	})
 	w.uses()
 	for _, trouble := range []struct {
@@ -288,10 +285,14 @@ func (w *redisWorld) survives(n int, all []*redistest.Server, some ...*redistest
 		{(*redistest.Server).Pause, (*redistest.Server).Resume},
 		{(*redistest.Server).Kill, (*redistest.Server).Restart},
 	} {
-		w.forget()
-		w.grows("error", func() { w.run(n, w.mixed, each(trouble.begin)) })
-		w.forget()
-		w.grows("error", func() { w.run(n, w.mixed, each(trouble.end)) })
+		before := w.redis("error")
+		for _, happens := range []func(*redistest.Server, testing.TB){trouble.begin, trouble.end} {
+			w.forget()
+			w.run(n, w.mixed, each(happens))
+		}
+		if w.redis("error") == before {
+			t.Error("no lookup met the trouble")
+		}
 		if len(all) > 1 {
 			redistest.AwaitCluster(t, all)
 		}
