@@ -140,19 +140,13 @@ func (r *robot) asked(api string, answer func(context.Context, *request) ([]byte
 	})
 }
 
-// readBody reads all of a body. The time for reading is over then, and does
-// not end an answer that takes longer.
-func readBody(w http.ResponseWriter, h *http.Request) (body []byte, err error) {
+func readBody(w http.ResponseWriter, h *http.Request) ([]byte, error) {
 	limited := http.MaxBytesReader(w, h.Body, maxBody)
 	if h.ContentLength <= 0 || h.ContentLength > maxBody {
-		body, err = io.ReadAll(limited)
-	} else {
-		body = make([]byte, h.ContentLength)
-		_, err = io.ReadFull(limited, body)
+		return io.ReadAll(limited)
 	}
-	if err == nil {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	}
+	body := make([]byte, h.ContentLength)
+	_, err := io.ReadFull(limited, body)
 	return body, err
 }
 

@@ -172,33 +172,6 @@ func TestHashesLookLikeTheirChain(t *testing.T) {
 	}
 }
 
-// The server's limit for reading a request does not end an answer that takes
-// longer.
-func TestSlowAnswersOutliveTheReadTimeout(t *testing.T) {
-	b, err := parseCustomers(sampleCustomers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := newRobot(options{book: b, now: time.Now})
-	p, err := newPlanted(apiUser, "slow", 0, 300*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.faults.plant(p)
-	s := httptest.NewUnstartedServer(r.handler())
-	s.Config.ReadTimeout = 100 * time.Millisecond
-	s.Start()
-	defer s.Close()
-	resp, err := s.Client().Post(s.URL+"/verify/user", "application/json", strings.NewReader(question))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), "VERIFIED") {
-		t.Errorf("answered %q, %v", body, err)
-	}
-}
-
 // A transfer to oneself is on both sides, and its coins move once.
 func TestCoinsOfATransferToOneself(t *testing.T) {
 	q := newInquiring(t)
