@@ -89,7 +89,7 @@ func parseCustomers(text []byte) (*book, error) {
 		b.originatorNeeds = append(b.originatorNeeds, code)
 	}
 	for _, l := range file.Blacklist {
-		b.blacklist = append(b.blacklist, listed{nameKey(l.Name), l.DateOfBirth, fold(l.PlaceOfBirth)})
+		b.blacklist = append(b.blacklist, listed{nameKey(l.Name), l.DateOfBirth, ivms101.Fold(l.PlaceOfBirth)})
 	}
 	for i, c := range file.Customers {
 		who, err := newCustomer(c.Persons)
@@ -122,7 +122,7 @@ func (b *book) add(who *customer, symbol string, networks []string, number strin
 		if a.networks == nil {
 			a.networks = map[string]bool{}
 		}
-		a.networks[fold(n)], b.networks[key.symbol][fold(n)] = true, true
+		a.networks[ivms101.Fold(n)], b.networks[key.symbol][ivms101.Fold(n)] = true, true
 	}
 	if networks == nil {
 		b.networks[key.symbol][""] = true
