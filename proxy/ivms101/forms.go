@@ -40,8 +40,12 @@ var words = map[string][]string{
 var legalIdentifiers = []string{"RAID", "LEIX", "TXID", "MISC"}
 
 func isOneOf(value string, list []string) bool {
-	return slices.ContainsFunc(list, func(word string) bool { return SameValue(word, value) })
+	return slices.ContainsFunc(list, func(word string) bool { return isWord(value, word) })
 }
+
+// isWord compares with an ASCII word without case. The length keeps letters
+// out that fold into ASCII, such as the long s.
+func isWord(value, word string) bool { return len(value) == len(word) && strings.EqualFold(value, word) }
 
 // countries are the members whose value is a country.
 var countries = []string{"country", "countryOfResidence", "nationality", "countryOfRegistration", "countryOfIssue"}
@@ -66,7 +70,7 @@ func form(name, value string) (Fault, string) {
 		return TooLong, "is longer than the " + itoa(most) + " characters that the standard allows; shorten it"
 	case hasList && !isOneOf(value, list):
 		return WrongForm, "is none of " + strings.Join(list, ", ")
-	case slices.Contains(countries, name) && !isCountry(value) && !strings.EqualFold(value, "XX"):
+	case slices.Contains(countries, name) && !isCountry(value) && !isWord(value, "XX"):
 		return WrongForm, countryWanted
 	case (name == "dateOfBirth" || name == "dateOfIncorporation") && !isDate(value):
 		return WrongForm, dateWanted

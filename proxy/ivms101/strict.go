@@ -164,7 +164,7 @@ func (j *judge) naturalPerson(p *NaturalPerson) {
 	}
 	if n := p.NationalIdentification; n != nil {
 		j.national(n)
-		if SameValue(n.Type.Value, "LEIX") {
+		if isWord(n.Type.Value, "LEIX") {
 			j.say(n.Type.At, NotAllowed, "is LEIX, which a company has; write the type of a person's identifier")
 		}
 	}
@@ -196,7 +196,7 @@ func (j *judge) legalPerson(p *LegalPerson) {
 func (j *judge) legalName(at jsontext.Pointer, types []Text, member string) {
 	legal := 0
 	for _, t := range types {
-		if SameValue(t.Value, "LEGL") {
+		if isWord(t.Value, "LEGL") {
 			if legal++; legal == 2 {
 				j.say(t.At, TooMany, "is a second LEGL; one name is the legal one, write ALIA, SHRT or MISC as it fits for others")
 			}
@@ -238,13 +238,13 @@ func (j *judge) ofCompany(n *NationalIdentification) {
 	if n.CountryOfIssue.Given() {
 		j.say(n.CountryOfIssue.At, NotAllowed, "does not belong to a company's number; leave it out")
 	}
-	switch lei := SameValue(n.Type.Value, "LEIX"); {
+	switch lei := isWord(n.Type.Value, "LEIX"); {
 	case lei && n.Authority.Given():
 		j.say(n.Authority.At, NotAllowed, "does not belong to an LEI; leave it out")
 	case !lei && n.Type.Given() && !n.Authority.Given():
 		j.warn(n.At.AppendToken("registrationAuthority"), Missing, "is missing; the standard wants it, RA and six digits, with every number but an LEI")
 	}
-	if SameValue(n.Type.Value, "LEIX") && n.Identifier.Given() && !isLEI(n.Identifier.Value) {
+	if isWord(n.Type.Value, "LEIX") && n.Identifier.Given() && !isLEI(n.Identifier.Value) {
 		j.say(n.Identifier.At, WrongForm, leiWanted)
 	}
 }
@@ -260,7 +260,7 @@ func (j *judge) past(t Text, problem string) {
 // not known and ISO 3166-1 has not.
 func (j *judge) unknownCountries(all ...Text) {
 	for _, t := range all {
-		if strings.EqualFold(t.Value, "XX") {
+		if isWord(t.Value, "XX") {
 			j.warn(t.At, WrongForm, "is XX, a country that is not known; write the country when it is")
 		}
 	}
