@@ -45,7 +45,9 @@ func isOneOf(value string, list []string) bool {
 
 // isWord compares with an ASCII word without case. The length keeps letters
 // out that fold into ASCII, such as the long s.
-func isWord(value, word string) bool { return len(value) == len(word) && strings.EqualFold(value, word) }
+func isWord(value, word string) bool {
+	return len(value) == len(word) && strings.EqualFold(value, word)
+}
 
 // countries are the members whose value is a country.
 var countries = []string{"country", "countryOfResidence", "nationality", "countryOfRegistration", "countryOfIssue"}
