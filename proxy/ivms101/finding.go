@@ -20,6 +20,7 @@ type Fault string
 
 // The faults.
 const (
+	Unreadable Fault = "UNREADABLE"  // no JSON text that all readers understand alike
 	Missing    Fault = "MISSING"     // must be there
 	Empty      Fault = "EMPTY"       // is there without a letter in it
 	WrongKind  Fault = "WRONG-KIND"  // a number for a string, say
