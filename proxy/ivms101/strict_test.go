@@ -213,7 +213,7 @@ func TestLenientAsksLittle(t *testing.T) {
 		{date(`"soon"`), ivms101.Occasion{}, legal + "/dateOfIncorporation WRONG-FORM"},
 		{date(`7`), ivms101.Occasion{}, legal + "/dateOfIncorporation WRONG-KIND"},
 		{date(`"2019-3-27"`), ivms101.Occasion{}, legal + "/dateOfIncorporation WRONG-FORM"},
-		{strings.Replace(date(`"soon"`), `"dateOfIncorporation"`, `"dateOf\u0049ncorporation"`, 1), ivms101.Occasion{}, legal + "/dateOfIncorporation WRONG-FORM"},
+		{strings.ReplaceAll(date(`"soon"`), `"dateOfIncorporation"`, `"dateOf\u0049ncorporation"`), ivms101.Occasion{}, legal + "/dateOfIncorporation WRONG-FORM"},
 		{date(`""`), ivms101.Occasion{}, ""},
 		{date(`null`), ivms101.Occasion{}, ""},
 		{date(`"soon"`), ivms101.Occasion{Inbound: true}, ""},
