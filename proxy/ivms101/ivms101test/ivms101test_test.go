@@ -9,7 +9,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/ivms101/ivms101test"
 )
 
-const many = 1000
+const many = 600
 
 // What the generator makes keeps every rule, in all its variety.
 func TestStrictAcceptsEveryPayload(t *testing.T) {

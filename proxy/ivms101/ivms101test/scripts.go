@@ -68,7 +68,7 @@ var scripts = []script{
 		[]spelling{{"አዲስ ንግድ ኃ.የተ.የግ.ማ", "", "Addis Trade PLC", ""}}, []spelling{{"አዲስ አበባ", "", "Addis Ababa", ""}}, []string{"ቦሌ መንገድ"}},
 	{"Mongolian", "MN", "othr", []spelling{{"ᠪᠠᠲᠤ", "ᠴᠡᠴᠡᠭ", "Bat", "Tsetseg"}, {"ᠳᠣᠷᠵᠢ", "ᠰᠠᠷᠠᠨ", "Dorj", "Saran"}},
 		[]spelling{{"ᠲᠡᠩᠷᠢ", "", "Tengri LLC", ""}}, []spelling{{"Улаанбаатар", "", "Ulaanbaatar", ""}}, []string{"Энхтайваны өргөн чөлөө"}},
-	{"Sinhala", "LK", "othr", []spelling{{"වික්‍රමසිංහ", "නිමල්", "Wickramasinghe", "Nimal"}, {"ශ්‍රී ජයවර්ධන", "කුමාරි", "Sri Jayawardena", "Kumari"}},
+	{"Sinhala", "LK", "othr", []spelling{{"වික්" + zwj + "රමසිංහ", "නිමල්", "Wickramasinghe", "Nimal"}, {"ශ්" + zwj + "රී ජයවර්ධන", "කුමාරි", "Sri Jayawardena", "Kumari"}},
 		[]spelling{{"ලංකා වෙළඳ සමාගම", "", "Lanka Trading Company", ""}}, []spelling{{"කොළඹ", "", "Colombo", ""}}, []string{"ගාලු පාර"}},
 	{"Gurmukhi", "IN", "othr", []spelling{{"ਸਿੰਘ", "ਗੁਰਪ੍ਰੀਤ", "Singh", "Gurpreet"}},
 		[]spelling{{"ਪੰਜਾਬ ਟਰੇਡਰਜ਼", "", "Punjab Traders", ""}}, []spelling{{"ਅੰਮ੍ਰਿਤਸਰ", "", "Amritsar", ""}}, []string{"ਮਾਲ ਰੋਡ"}},
