@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/ivms101"
@@ -89,7 +90,7 @@ func payloadsTravel(t *testing.T, first, last int) (bytes int64) {
 	if t.Failed() {
 		t.FailNow()
 	}
-	w.Await("A's backend is called back about each", func() bool { return called.Load() >= int64(len(sent)) })
+	w.AwaitWithin(5*time.Minute, "A's backend is called back about each", func() bool { return called.Load() >= int64(len(sent)) })
 	for i, id := range sent {
 		p := ivms101test.New(uint64(first + i))
 		if err := arrived(w, p, id, &asked); err != nil {
