@@ -1,11 +1,16 @@
 package plugins
 
-import "context"
+import (
+	"context"
+
+	"github.com/vasp-enclave/vasp-enclave/proxy"
+)
 
 // Catalog is every point there is. Resist one more until it has two real
 // drivers.
 type Catalog struct {
-	KeySources Point[KeySource] // picked by VEGA_KEY_SOURCE
+	KeySources        Point[KeySource]       // picked by VEGA_KEY_SOURCE
+	PayloadValidators Point[proxy.Validator] // picked by VEGA_PAYLOAD_VALIDATOR
 }
 
 // KeySource is where the key that wraps all other keys comes from.

@@ -308,9 +308,12 @@ func (e *Enclave) collecting(from identity.VASPID) error {
 // and so was not asked.
 func (e *Enclave) askAccount(ctx context.Context, from identity.VASPID, payload []byte) *accountAnswer {
 	undefined := (&accountAnswer{Result: "DENIED"}).complete(e.Now())
-	p, err := readAccountQuestion(payload)
+	p, parts, err := readAccountQuestion(payload)
 	if err != nil {
 		e.Logger.Warn("a counterparty's account check is not well formed", "vasp", from, "err", err)
+		return undefined
+	}
+	if undefined.Message = e.objection(from, ivms101.Occasion{Inbound: true, AccountCheck: true}, parts); undefined.Message != "" {
 		return undefined
 	}
 	answered, err := e.Backend.VerifyAccount(ctx, verifyAccountBody(from, p))
@@ -327,16 +330,16 @@ func (e *Enclave) askAccount(ctx context.Context, from identity.VASPID, payload 
 }
 
 // readAccountQuestion reads an account check, which has an account.
-func readAccountQuestion(payload []byte) (*accountPayload, error) {
+func readAccountQuestion(payload []byte) (*accountPayload, *ivms101.Payload, error) {
 	p, err := decode[accountPayload](payload)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	parts, err := ivms101.ParsePayload(payload)
 	if err == nil && parts.Beneficiary.Account() == "" {
 		err = errNoAccount
 	}
-	return p, err
+	return p, parts, err
 }
 
 var errNoAccount = errors.New("the beneficiary has no account")
@@ -516,6 +519,10 @@ func (e *Enclave) consult(ctx context.Context, row *storage.Verification, payloa
 	}
 	if row.OriginatingVASPSource != "" {
 		p.IVMS101 = withMember(p.IVMS101, "originatingVASP", row.IVMS101.OriginatingVASP)
+	}
+	if message := e.objection(row.Originating, ivms101.Occasion{Inbound: true}, parts); message != "" {
+		e.settle(row, &vasp.UserAnswer{Result: "ERROR", Message: message}, nil)
+		return nil
 	}
 	said, err := e.Backend.VerifyUser(ctx, verifyUserBody(row.UUID, row.Originating, p))
 	if err != nil {

@@ -184,7 +184,10 @@ var timeForms = []string{
 
 func parseTime(s string) (time.Time, bool) {
 	for _, form := range timeForms {
-		if t, err := time.Parse(form, s); err == nil {
+		t, err := time.Parse(form, s)
+		// What cannot be written is not read: an offset may lead out of the
+		// four digits of a year, and the zero time stands for none.
+		if year := t.UTC().Year(); err == nil && year >= 1 && year <= 9999 && !t.IsZero() {
 			return t, true
 		}
 	}

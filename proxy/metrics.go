@@ -16,6 +16,7 @@ type metrics struct {
 	seconds     *prometheus.HistogramVec // by direction, message
 	results     *prometheus.CounterVec   // final results by direction, result
 	refused     *prometheus.CounterVec   // by reason
+	objections  *prometheus.CounterVec   // by direction
 	outbox      *prometheus.GaugeVec     // waiting entries by destination
 	attempts    *prometheus.CounterVec   // by destination, outcome
 	callback    prometheus.Histogram     // from acceptance to the callback's 200
@@ -50,6 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		exchanges:   counter("enclave_exchanges_total", "Messages exchanged with counterparties.", "direction", "message", "outcome"),
 		results:     counter("enclave_verifications_total", "Verifications that reached a final result.", "direction", "result"),
 		refused:     counter("enclave_refused_total", "Envelopes refused, by the inner reason; outside there is one.", "reason"),
+		objections:  counter("enclave_payloads_refused_total", "Payloads that the validator refused.", "direction"),
 		attempts:    counter("enclave_outbox_attempts_total", "Deliveries tried.", "destination", "outcome"),
 		pins:        counter("enclave_peer_pin_events_total", "Identities believed, followed or put on hold.", "event"),
 		peerKeys:    counter("enclave_peer_key_lookups_total", "Lookups of counterparties' keys, by what happened.", "event"),

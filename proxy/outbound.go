@@ -29,6 +29,9 @@ const (
 // whatever dies in between (contract 2.4).
 func (e *Enclave) Accept(ctx context.Context, r *verificationRequest) (*storage.Verification, error) {
 	const op = "accept verification"
+	if err := e.maySend(ivms101.Occasion{}, r.payload); err != nil {
+		return nil, err
+	}
 	if e.outbox.full() {
 		return nil, outboxFull(op)
 	}
@@ -111,6 +114,9 @@ func (e *Enclave) mayVerify(ctx context.Context, id identity.VASPID) error {
 // while our backend waits (contract 2.3).
 func (e *Enclave) CheckAccount(ctx context.Context, r *accountRequest) (*accountAnswer, error) {
 	const op = "check account"
+	if err := e.maySend(ivms101.Occasion{AccountCheck: true}, r.payload); err != nil {
+		return nil, err
+	}
 	if err := e.mayVerify(ctx, r.beneficiary); err != nil {
 		return nil, err
 	}

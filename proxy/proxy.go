@@ -43,6 +43,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
+	"github.com/vasp-enclave/vasp-enclave/proxy/ivms101"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 	"github.com/vasp-enclave/vasp-enclave/storage"
@@ -79,6 +80,8 @@ type Config struct {
 	Cache   keyring.PeerCache
 	Relay   Relay
 	Backend Backend
+	// Validator judges payloads beyond their form; nil: ivms101.Lenient.
+	Validator Validator
 
 	PublicEndpoint string // https URL that central uses to reach us
 	Version        string
@@ -124,6 +127,9 @@ type Enclave struct {
 
 // New makes an Enclave. It does not talk to anybody yet: see Run.
 func New(ctx context.Context, c Config) (*Enclave, error) {
+	if c.Validator == nil {
+		c.Validator = ivms101.Lenient{}
+	}
 	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), changed: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now),
 		accounts: accountBudgets{now: c.Now, of: map[identity.VASPID]*accountBudget{}}, inquiries: inquiryBudgets{now: c.Now}}
 	e.books.again = rate.NewLimiter(rate.Every(directoryAgain), directoryBurst)

@@ -13,6 +13,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
+	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
@@ -26,10 +27,11 @@ type parts struct {
 	kek             *atrest.KEK
 	allowed         *allow.List
 	certificates    edge.Certificates
-	apiRoots        *x509.CertPool   // nil: the system's
-	vaspRoots       *x509.CertPool   // nil: the system's
-	redisRoots      *x509.CertPool   // nil: the system's
-	ivms101         []byte           // nil: none
+	apiRoots        *x509.CertPool // nil: the system's
+	vaspRoots       *x509.CertPool // nil: the system's
+	redisRoots      *x509.CertPool // nil: the system's
+	ivms101         []byte         // nil: none
+	validator       proxy.Validator
 	replaceIdentity bool             // of the command line, see runCommand
 	suites          []identity.Suite // what we can open, the one we publish first
 	floor           []identity.Suite // what we seal to
@@ -68,6 +70,8 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	}
 	p.ivms101, err = readIVMS101(s.IVMS101File)
 	note(named("VEGA_VASP_IVMS101_FILE", err))
+	p.validator, err = catalog.PayloadValidators.Open(ctx, s.Validator)
+	note(named("VEGA_PAYLOAD_VALIDATOR", err))
 	note(named("VEGA_ALLIANCE_ACCESS_KEY, VEGA_ALLIANCE_SECRET_KEY", allianceKey(s).Check()))
 	_, err = newBackend(s, p, nil)
 	note(named("VEGA_VERIFICATION_...", err))

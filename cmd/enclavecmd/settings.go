@@ -43,6 +43,7 @@ type Settings struct {
 	APIRootsFile  string           `env:"VEGA_API_ROOTS_FILE" doc:"PEM file of the root certificates to trust the central server with; unset, the system's."`
 	SourceAddress settings.Address `env:"VEGA_SOURCE_ADDRESS" doc:"Local address of connections to the central server, when it must see a certain one."`
 	IVMS101File   string           `env:"VEGA_VASP_IVMS101_FILE" doc:"JSON file with this VASP's own legal person, sent sealed with every verification; unset, the counterparty falls back on the directory's word."`
+	Validator     string           `env:"VEGA_PAYLOAD_VALIDATOR" envDefault:"lenient:" doc:"What is asked of IVMS101 payloads: lenient: what the contract asks, strict: all its rules in both directions, strict:?inbound=lenient those for what we send only."`
 
 	UserURL            settings.URL    `env:"VEGA_VERIFICATION_API_PATH" required:"true" group:"VASP API" doc:"Full URL at which the backend verifies a user."`
 	AccountURL         settings.URL    `env:"VEGA_VERIFICATION_ACCOUNT_API_PATH" required:"true" alias:"VEGA_VERIFICATION_ADDRESSES_API_PATH,VEGA_VERIFICATION_ADDRESS_API_PATH" doc:"Full URL at which the backend verifies an account."`

@@ -130,7 +130,7 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 	}
 	return proxy.New(ctx, proxy.Config{
 		Self: s.VASPID, Network: s.NetworkID, Signer: signer, Chain: chain,
-		History: db, Own: own, Cache: cache, Relay: central, Backend: backend,
+		History: db, Own: own, Cache: cache, Relay: central, Backend: backend, Validator: p.validator,
 		PublicEndpoint: s.PublicEndpoint.String(), Version: Version, Suites: p.suites, Floor: p.floor, VASPIVMS101: p.ivms101,
 		ReplaceIdentity: p.replaceIdentity,
 		Callbacks:       s.CallbackURL.IsSet(), VerifiedOnly: s.PeerTrust == "verified",

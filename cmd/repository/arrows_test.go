@@ -57,7 +57,7 @@ var rules = []rule{
 	{except: []string{"cmd"}, to: []string{"github.com/spf13/cobra"}, direct: true,
 		reason: "command lines belong to programs"},
 	{from: []string{"cmd/enclave", "cmd/central", "cmd/robotvasp"},
-		to:     []string{"testing", "proxy/proxytest", "proxy/edge/edgetest", "storage/storagetest", "storage/redis/redistest", "github.com/google/go-cmp", "pgregory.net/rapid"},
+		to:     []string{"testing", "proxy/proxytest", "proxy/edge/edgetest", "proxy/ivms101/ivms101test", "storage/storagetest", "storage/redis/redistest", "github.com/google/go-cmp", "pgregory.net/rapid"},
 		reason: "a program that is shipped contains no test code"},
 }
 

@@ -114,7 +114,7 @@ func parseCustomers(text []byte) (*book, error) {
 		if err := checkListed(l.Name, l.DateOfBirth); err != nil {
 			return nil, fmt.Errorf("blacklist[%d]%w", i, err)
 		}
-		b.blacklist = append(b.blacklist, listed{nameKey(l.Name), l.DateOfBirth, fold(l.PlaceOfBirth)})
+		b.blacklist = append(b.blacklist, listed{nameKey(l.Name), l.DateOfBirth, ivms101.Fold(l.PlaceOfBirth)})
 	}
 	for i, c := range file.Customers {
 		who, err := newCustomer(c.Persons)
@@ -201,7 +201,7 @@ func (b *book) add(who *customer, entry accountEntry) error {
 		if a.networks == nil {
 			a.networks = map[string]bool{}
 		}
-		a.networks[fold(n)], b.networks[key.symbol][fold(n)] = true, true
+		a.networks[ivms101.Fold(n)], b.networks[key.symbol][ivms101.Fold(n)] = true, true
 	}
 	if len(networks) == 0 {
 		b.networks[key.symbol][""] = true

@@ -4,15 +4,8 @@ import (
 	"strings"
 	"unicode"
 
-	"golang.org/x/text/cases"
-	"golang.org/x/text/unicode/norm"
-
 	"github.com/vasp-enclave/vasp-enclave/proxy/ivms101"
 )
-
-// fold makes two texts equal that differ in case or in how Unicode composes
-// their letters, as a Mac's Hangul does.
-func fold(s string) string { return norm.NFC.String(cases.Fold().String(norm.NFC.String(s))) }
 
 // nameKey is a name to compare with: folded, and without spaces and
 // punctuation. Who splits a name in two parts decides where the spaces are, and
@@ -23,7 +16,7 @@ func nameKey(parts ...string) string {
 			return -1
 		}
 		return r
-	}, fold(strings.Join(parts, "")))
+	}, ivms101.Fold(strings.Join(parts, "")))
 }
 
 // naturalKeys are the keys of a natural person's names, in either order of
@@ -32,11 +25,11 @@ func naturalKeys(p ivms101.Person) (keys []string) {
 	if p.Natural == nil {
 		return nil
 	}
-	for _, list := range [][]ivms101.NaturalName{p.Natural.Name.Names, p.Natural.Name.LocalNames} {
+	for _, list := range [][]ivms101.NameIdentifier{p.Natural.Name.Names, p.Natural.Name.LocalNames} {
 		for _, n := range list {
-			keys = appendKey(keys, nameKey(n.Primary, n.Secondary))
-			if n.Secondary != "" {
-				keys = appendKey(keys, nameKey(n.Secondary, n.Primary))
+			keys = appendKey(keys, nameKey(n.Primary.Value, n.Secondary.Value))
+			if n.Secondary.Value != "" {
+				keys = appendKey(keys, nameKey(n.Secondary.Value, n.Primary.Value))
 			}
 		}
 	}
@@ -48,9 +41,9 @@ func legalKeys(p ivms101.Person) (keys []string) {
 	if p.Legal == nil {
 		return nil
 	}
-	for _, list := range [][]ivms101.LegalName{p.Legal.Name.Names, p.Legal.Name.LocalNames} {
+	for _, list := range [][]ivms101.LegalNameIdentifier{p.Legal.Name.Names, p.Legal.Name.LocalNames} {
 		for _, n := range list {
-			keys = appendKey(keys, nameKey(n.Name))
+			keys = appendKey(keys, nameKey(n.Name.Value))
 		}
 	}
 	return keys

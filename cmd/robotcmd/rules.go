@@ -114,7 +114,7 @@ func (b *book) owner(symbol, network string, numbers []string) (*customer, verdi
 	switch {
 	case known == nil:
 		return nil, denied("UNKNOWN-SYMBOL", symbol)
-	case network == "" && b.networkRequired, network != "" && !known[""] && !known[fold(network)]:
+	case network == "" && b.networkRequired, network != "" && !known[""] && !known[ivms101.Fold(network)]:
 		return nil, denied("UNKNOWN-NETWORK", network)
 	case len(numbers) == 0:
 		return nil, denied("UNKNOWN-ADDRESS", "")
@@ -131,7 +131,7 @@ func (b *book) owner(symbol, network string, numbers []string) (*customer, verdi
 }
 
 func (a *account) on(network string) bool {
-	return network == "" || a.networks == nil || a.networks[fold(network)]
+	return network == "" || a.networks == nil || a.networks[ivms101.Fold(network)]
 }
 
 // originatorCodes are what a robot can ask of an originator.
@@ -161,7 +161,7 @@ func brings(p ivms101.Person, code ivms101.Code) bool {
 	case ivms101.LegalPersonName:
 		return len(legalKeys(p)) > 0
 	case ivms101.NaturalPersonDateAndPlaceOfBirth:
-		return p.Natural != nil && p.Natural.Born() != nil && p.Natural.Born().Date != "" && p.Natural.Born().Place != ""
+		return p.Natural != nil && p.Natural.DateAndPlaceOfBirth != nil && p.Natural.DateAndPlaceOfBirth.Date.Value != "" && p.Natural.DateAndPlaceOfBirth.Place.Value != ""
 	}
 	return false
 }
@@ -184,11 +184,11 @@ func (l listed) is(p ivms101.Person) bool {
 	if l.born == "" && l.place == "" {
 		return true
 	}
-	if p.Natural == nil || p.Natural.Born() == nil {
+	if p.Natural == nil || p.Natural.DateAndPlaceOfBirth == nil {
 		return false
 	}
-	born := p.Natural.Born()
-	return (l.born == "" || l.born == born.Date) && strings.Contains(fold(born.Place), l.place)
+	born := p.Natural.DateAndPlaceOfBirth
+	return (l.born == "" || l.born == born.Date.Value) && strings.Contains(ivms101.Fold(born.Place.Value), l.place)
 }
 
 // tell gives what was asked for of the customer, and no more, with the

@@ -4,6 +4,7 @@ package standard
 import (
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/plugins/keysource"
+	"github.com/vasp-enclave/vasp-enclave/plugins/validator"
 )
 
 // Catalog is a new catalog with every driver of this repository.
@@ -11,5 +12,7 @@ func Catalog() *plugins.Catalog {
 	c := new(plugins.Catalog)
 	c.KeySources.Register("plain", keysource.Plain)
 	c.KeySources.Register("file", keysource.File)
+	c.PayloadValidators.Register("lenient", validator.Lenient)
+	c.PayloadValidators.Register("strict", validator.Strict)
 	return c
 }

@@ -7,10 +7,12 @@
 // here knows arrive at the other side as they were sent. Only Strip takes
 // something away, and leaves the rest of the text as it was.
 //
-// The contract validates little, and so does this package: persons may lack
+// The contract validates little, and so does ParsePayload: persons may lack
 // anything. What it does refuse are texts that two readers could understand
 // differently (see wirejson) or that are made to mislead a human reviewer
-// (see CheckText).
+// (see CheckText). What else is asked of a payload is a policy: Lenient, the
+// contract's, or Strict. They look at a View, the payload as types, in which
+// each part knows where it stands.
 package ivms101
 
 import (

@@ -124,10 +124,10 @@ func TestParsePersons(t *testing.T) {
 	if err != nil || len(persons) != 3 {
 		t.Fatalf("ParsePersons = %v, %v, want three", persons, err)
 	}
-	if n := persons[1].Natural; n == nil || n.Name.Names[0].Primary != "Doe" || n.Born() == nil || n.Born().Date != "1980-01-02" {
+	if n := persons[1].Natural; n == nil || n.Name.Names[0].Primary.Value != "Doe" || n.DateAndPlaceOfBirth == nil || n.DateAndPlaceOfBirth.Date.Value != "1980-01-02" {
 		t.Errorf("natural person read as %+v", n)
 	}
-	if l := persons[2].Legal; l == nil || l.Name.Names[0].Name != "Acme" {
+	if l := persons[2].Legal; l == nil || l.Name.Names[0].Name.Value != "Acme" {
 		t.Errorf("legal person read as %+v", l)
 	}
 }

@@ -1,70 +1,175 @@
 package ivms101
 
-import "github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
+import (
+	"github.com/go-json-experiment/json/jsontext"
 
-// Person is a natural or a legal person; the other is nil. Of both only the
-// members are here that programs of this repository read: a Person is for
-// looking at, and is never written back.
+	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
+)
+
+// The types of the contract's dialect (its section 8), for looking at: a
+// payload's text is what is kept and sent, and nothing here is ever written
+// back. Each part knows the JSON Pointer (RFC 6901) of the place where it
+// stands, below the text that was read. A pointer may hold names that a
+// stranger chose; show it by wirejson.Shown.
+
+// Text is one string of a payload. The zero Text is one that is not there;
+// null says the same as an absent member.
+type Text struct {
+	Value string
+	At    jsontext.Pointer
+}
+
+// Given says whether the string is there, be it empty.
+func (t Text) Given() bool { return t.At != "" }
+
+// Participant is an originator or a beneficiary (contract 8.1): persons, and
+// accounts beside them.
+type Participant struct {
+	At       jsontext.Pointer
+	Persons  []Person
+	Accounts []Text // as written; see SplitAccount
+}
+
+// Person is a natural or a legal person (contract 8.2); the other is nil, and
+// both are when the payload says neither.
 type Person struct {
-	Natural *NaturalPerson `json:"naturalPerson"`
-	Legal   *LegalPerson   `json:"legalPerson"`
+	At      jsontext.Pointer
+	Natural *NaturalPerson
+	Legal   *LegalPerson
 }
 
 // NaturalPerson is a human being (contract 8.2).
 type NaturalPerson struct {
-	Name struct {
-		Names      []NaturalName `json:"nameIdentifier"`
-		LocalNames []NaturalName `json:"localNameIdentifier"`
-	} `json:"name"`
-	DateAndPlaceOfBirth *Birth `json:"dateAndPlaceOfBirth"`
-	// DataAndPlaceOfBirth is the same, as the guide's samples misspell it.
-	DataAndPlaceOfBirth *Birth `json:"dataAndPlaceOfBirth"`
+	At                     jsontext.Pointer
+	Name                   NaturalName
+	Addresses              []Address
+	NationalIdentification *NationalIdentification
+	CustomerIdentification Text
+	// DateAndPlaceOfBirth is read in the guide's misspelling dataAndPlaceOfBirth
+	// too (contract 8.1); the right one wins.
+	DateAndPlaceOfBirth *DateAndPlaceOfBirth
+	CountryOfResidence  Text
+	Nationality         Text // an extension of the dialect (contract 8.1)
 }
 
-// NaturalName is a name in one form. Primary is the surname or all of it.
+// NaturalName is what a natural person is called. Its At is empty when there
+// is no name.
 type NaturalName struct {
-	Primary   string `json:"primaryIdentifier"`
-	Secondary string `json:"secondaryIdentifier"`
-	Type      string `json:"nameIdentifierType"`
+	At            jsontext.Pointer
+	Names         []NameIdentifier
+	LocalNames    []NameIdentifier // in the script of the country (contract 8.3)
+	PhoneticNames []NameIdentifier
 }
 
-// Birth is when, as YYYY-MM-DD, and where somebody was born.
-type Birth struct {
-	Date  string `json:"dateOfBirth"`
-	Place string `json:"placeOfBirth"`
+// NameIdentifier is a name in one form. Primary is the surname, or all of the
+// name. Type is LEGL, ALIA, BIRT, MAID or MISC; its member is called
+// nameIdentifierType here, other than in the standard (contract 8.1).
+type NameIdentifier struct {
+	At                       jsontext.Pointer
+	Primary, Secondary, Type Text
 }
 
-// Born is the person's birth in either spelling, nil when neither is there.
-func (p *NaturalPerson) Born() *Birth {
-	if p.DateAndPlaceOfBirth != nil {
-		return p.DateAndPlaceOfBirth
-	}
-	return p.DataAndPlaceOfBirth
+// DateAndPlaceOfBirth is when, as YYYY-MM-DD, and where somebody was born.
+type DateAndPlaceOfBirth struct {
+	At          jsontext.Pointer
+	Date, Place Text
 }
 
 // LegalPerson is a company (contract 8.2).
 type LegalPerson struct {
-	Name struct {
-		Names      []LegalName `json:"nameIdentifier"`
-		LocalNames []LegalName `json:"localNameIdentifier"`
-	} `json:"name"`
+	At                     jsontext.Pointer
+	Name                   LegalName
+	Addresses              []Address // the head office, then branches (contract 8.3)
+	NationalIdentification *NationalIdentification
+	CustomerIdentification Text
+	CustomerNumber         Text // the same by the standard's older name
+	CountryOfRegistration  Text
+	DateOfIncorporation    Text // YYYY-MM-DD; an extension of the dialect (contract 8.1)
 }
 
-// LegalName is a company's name in one form.
+// LegalName is what a company is called. Its At is empty when there is no
+// name.
 type LegalName struct {
-	Name string `json:"legalPersonName"`
-	Type string `json:"legalPersonNameIdentifierType"`
+	At            jsontext.Pointer
+	Names         []LegalNameIdentifier
+	LocalNames    []LegalNameIdentifier
+	PhoneticNames []LegalNameIdentifier
 }
 
-// ParsePersons decodes an array of persons, as Party.Persons is. Errors are
-// *wirejson.Error; null elements are persons of neither kind.
+// LegalNameIdentifier is a company's name in one form; Type is LEGL, SHRT or
+// TRAD.
+type LegalNameIdentifier struct {
+	At         jsontext.Pointer
+	Name, Type Text
+}
+
+// NationalIdentification is a number that a state knows somebody by (contract
+// 8.2). Authority is the registration authority's code, RA and six digits.
+type NationalIdentification struct {
+	At                                          jsontext.Pointer
+	Identifier, Type, CountryOfIssue, Authority Text
+}
+
+// Address is where somebody lives or works (contract 8.2). Type is HOME, BIZZ
+// or GEOG.
+type Address struct {
+	At                                       jsontext.Pointer
+	Type, Country                            Text
+	Department, SubDepartment                Text
+	StreetName, BuildingNumber, BuildingName Text
+	Floor, PostBox, Room, Postcode           Text
+	TownName, TownLocationName, DistrictName Text
+	CountrySubDivision                       Text
+	Lines                                    []Text
+}
+
+// View is an ivms101 object as types.
+type View struct {
+	Originator, Beneficiary          *Participant // nil when absent
+	OriginatingVASP, BeneficiaryVASP *Person      // nil when absent
+	TransliterationMethods           []Text
+
+	// Texts are all strings above, in the order in which they stand.
+	Texts []Text
+	// Remarks are what could not be read because it is not of its kind, and
+	// counts as absent, and members that the contract does not know.
+	Remarks []Finding
+}
+
+// View reads the payload's ivms101 object. It cannot fail: what is not of the
+// contract's shape is a remark. Pointers are below the payload.
+func (p *Payload) View() *View {
+	r := new(reader)
+	r.ivms101(p.IVMS101, "/ivms101")
+	return &r.View
+}
+
+// ParsePersons reads an array of persons, as Party.Persons is. A null element
+// is a person of neither kind. Errors are *wirejson.Error: a part that is not
+// of its kind is one.
 func ParsePersons(raw []byte) ([]Person, error) {
 	if raw == nil {
 		return nil, nil
 	}
-	var persons []Person
-	if err := wirejson.Unmarshal(raw, &persons); err != nil {
+	if err := wirejson.Check(raw, wirejson.Limits{}); err != nil {
 		return nil, err
 	}
+	r := new(reader)
+	persons := list(r, raw, "", r.person)
+	for _, f := range r.Remarks {
+		if !f.Warning {
+			return nil, &wirejson.Error{Pointer: f.Pointer, Problem: f.Problem}
+		}
+	}
 	return persons, nil
+}
+
+// UnmarshalJSONFrom reads a person within a larger value. Like View it passes
+// over what is not of its kind.
+func (p *Person) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	raw, err := d.ReadValue()
+	if err == nil {
+		*p = new(reader).person(raw, d.StackPointer())
+	}
+	return err
 }

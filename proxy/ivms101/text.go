@@ -3,19 +3,42 @@ package ivms101
 import (
 	"bytes"
 	"io"
+	"strings"
 	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
 )
 
 // SameAccount says whether two account numbers are the same: equal after
-// Unicode normalisation (NFC), with the case and everything else as written.
+// Unicode normalisation (NFC), with the case and everything else as written. A
+// tag is part of the account: with another one, or without it, it is another
+// account (contract 3.2: the account comes back unchanged).
 // Accounts are the one part of IVMS101 in which case counts (contract 8.3).
 func SameAccount(a, b string) bool {
 	return a == b || norm.NFC.String(a) == norm.NFC.String(b)
+}
+
+// SameValue says whether two values are the same that are no account numbers:
+// equal without regard to case and to how Unicode composes letters, as a Mac's
+// Hangul does (contract 8.3).
+func SameValue(a, b string) bool { return a == b || Fold(a) == Fold(b) }
+
+// Fold is what a value is compared by: canonical caseless matching as the
+// Unicode Standard defines it (D145), in NFC. Only to compare; never to send.
+func Fold(s string) string { return norm.NFC.String(cases.Fold().String(norm.NFD.String(s))) }
+
+// SplitAccount takes a memo or tag off an account: it is what stands behind
+// the last colon (contract 8.3, address:tag). Without a colon all is address.
+func SplitAccount(account string) (address, tag string, tagged bool) {
+	i := strings.LastIndexByte(account, ':')
+	if i < 0 {
+		return account, "", false
+	}
+	return account[:i], account[i+1:], true
 }
 
 // CheckText refuses a JSON text in which a name or string holds characters
