@@ -183,7 +183,7 @@ func (p *Party) Call(method, path string, body []byte) (status int, answer []byt
 // Serve is Call for a request with headers, to an enclave that asks for a
 // token; body is the request's, once more.
 func (p *Party) Serve(token string, r *http.Request, body []byte) *httptest.ResponseRecorder {
-	t := p.world.t // not t.Helper: a world may be a fuzz target's
+	t := p.world.t                                 // not t.Helper: a world may be a fuzz target's
 	method, target := r.Method, r.URL.RequestURI() // before the router changes them
 	w := httptest.NewRecorder()
 	p.Enclave.API(token).ServeHTTP(w, r)

@@ -45,8 +45,8 @@ func mustLoad(text []byte) *Document {
 		}
 	}
 	responses := l.at("#/components").members()["responses"].members()
-	d.noSuchPath = responses["NoSuchPath"].response()
-	d.noSuchMethod = responses["NoSuchMethod"].response()
+	d.NoSuchPath = responses["NoSuchPath"].response()
+	d.NoSuchMethod = responses["NoSuchMethod"].response()
 	return d
 }
 

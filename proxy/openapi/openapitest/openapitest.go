@@ -31,10 +31,11 @@ var (
 type Document struct {
 	// Operations are in the order of their paths and methods.
 	Operations []*Operation
+	// What any other path, and any other method of a known path, answers; nil
+	// when the document does not say.
+	NoSuchPath, NoSuchMethod *Response
 
-	paths        *http.ServeMux // finds a path as the enclave's own does
-	noSuchPath   *Response      // nil: there is no such answer
-	noSuchMethod *Response
+	paths *http.ServeMux // finds a path as the enclave's own does
 }
 
 // Operation is one method of one path.
@@ -114,12 +115,12 @@ func (d *Document) Answer(method, target string, status int, header http.Header,
 	case o != nil:
 		want = o.Responses[status]
 	case status == http.StatusNotFound:
-		want = d.noSuchPath
+		want = d.NoSuchPath
 	case status == http.StatusMethodNotAllowed && len(others) > 0:
 		if allow != strings.Join(others, ", ") {
 			return fmt.Errorf("%s: Allow is %q, and the document has %v", u.Path, allow, others)
 		}
-		want = d.noSuchMethod
+		want = d.NoSuchMethod
 	}
 	if want == nil {
 		return fmt.Errorf("%s %s: status %d is not in the document", method, u.Path, status)

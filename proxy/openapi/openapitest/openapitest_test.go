@@ -96,8 +96,8 @@ func TestExamplesAreValid(t *testing.T) {
 			t.Errorf("%s: %d examples, want at least 15", name, n)
 		}
 	}
-	check(t, &Operation{}, "no-such-path", Enclave().noSuchPath.schema, Enclave().noSuchPath.Examples["no-such-path"])
-	check(t, &Operation{}, "no-such-method", Enclave().noSuchMethod.schema, Enclave().noSuchMethod.Examples["no-such-method"])
+	check(t, &Operation{}, "no-such-path", Enclave().NoSuchPath.schema, Enclave().NoSuchPath.Examples["no-such-path"])
+	check(t, &Operation{}, "no-such-method", Enclave().NoSuchMethod.schema, Enclave().NoSuchMethod.Examples["no-such-method"])
 }
 
 func check(t *testing.T, o *Operation, example string, schema *jsonschema.Schema, value any) {
