@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/openapi"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
@@ -24,20 +25,12 @@ import (
 // A non-empty token must then come as a bearer; the listener is loopback
 // unless its setting says unsafe.
 func (e *Enclave) API(token string) http.Handler {
-	api := &api{Enclave: e, want: sha256.Sum256([]byte(token)), open: token == ""}
+	api := &api{Enclave: e, want: sha256.Sum256([]byte(token)), tokenless: token == ""}
 	mux := http.NewServeMux()
-	mux.Handle("/healthcheck", api.serve(methods{http.MethodGet: api.health}))
-	for path, m := range map[string]methods{
-		"/v1/vasps/self":            {http.MethodGet: api.self},
-		"/v1/vasps":                 {http.MethodGet: api.directory},
-		"/v1/verifications/account": {http.MethodPost: api.checkAccount},
-		"/v1/verifications":         {http.MethodPost: api.verify, http.MethodGet: api.history},
-		"/v1/verifications/{uuid}":  {http.MethodGet: api.verification},
-
-		"/v1/verifications/tx":         {http.MethodPost: api.reportTransaction},
-		"/v1/verifications/error":      {http.MethodPost: api.reportError},
-		"/v1/verifications/tx/inquiry": {http.MethodPost: api.inquire},
-	} {
+	for path, m := range api.open() {
+		mux.Handle(path, api.serve(m))
+	}
+	for path, m := range api.closed() {
 		mux.Handle(path, api.guarded(api.serve(m)))
 	}
 	mux.Handle("/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeError(w, noSuchPath()) }))
@@ -46,8 +39,32 @@ func (e *Enclave) API(token string) http.Handler {
 
 type api struct {
 	*Enclave
-	want [32]byte
-	open bool
+	want      [32]byte
+	tokenless bool
+}
+
+// open are the paths that need no token.
+func (a *api) open() map[string]methods {
+	return map[string]methods{
+		"/healthcheck":      {http.MethodGet: a.health},
+		openapi.EnclavePath: {http.MethodGet: document(openapi.Enclave)},
+		openapi.VASPPath:    {http.MethodGet: document(openapi.VASP)},
+	}
+}
+
+// closed are the paths that need the token, when there is one.
+func (a *api) closed() map[string]methods {
+	return map[string]methods{
+		"/v1/vasps/self":            {http.MethodGet: a.self},
+		"/v1/vasps":                 {http.MethodGet: a.directory},
+		"/v1/verifications/account": {http.MethodPost: a.checkAccount},
+		"/v1/verifications":         {http.MethodPost: a.verify, http.MethodGet: a.history},
+		"/v1/verifications/{uuid}":  {http.MethodGet: a.verification},
+
+		"/v1/verifications/tx":         {http.MethodPost: a.reportTransaction},
+		"/v1/verifications/error":      {http.MethodPost: a.reportError},
+		"/v1/verifications/tx/inquiry": {http.MethodPost: a.inquire},
+	}
 }
 
 // handler is a handler that returns its error; one place writes it.
@@ -92,7 +109,7 @@ func noSuchPath() error {
 // guarded asks for the bearer token, when one is set. Digests are compared,
 // so that the time taken says nothing of the token.
 func (a *api) guarded(next http.Handler) http.Handler {
-	if a.open {
+	if a.tokenless {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -144,6 +161,14 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func (a *api) health(w http.ResponseWriter, _ *http.Request) error {
 	writeJSON(w, http.StatusOK, []byte(`{"status":"UP"}`))
 	return nil
+}
+
+// document answers one of the OpenAPI documents.
+func document(text []byte) handler {
+	return func(w http.ResponseWriter, _ *http.Request) error {
+		writeJSON(w, http.StatusOK, text)
+		return nil
+	}
 }
 
 func (a *api) self(w http.ResponseWriter, _ *http.Request) error {

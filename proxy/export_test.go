@@ -1,6 +1,25 @@
 package proxy
 
-import "github.com/vasp-enclave/vasp-enclave/crypto/identity"
+import (
+	"maps"
+	"slices"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+)
+
+// Routes gives the methods of each path that the backend may call, and whether
+// it asks for the token.
+func (e *Enclave) Routes() (open, closed map[string][]string) {
+	a := &api{Enclave: e}
+	list := func(paths map[string]methods) map[string][]string {
+		all := map[string][]string{}
+		for path, m := range paths {
+			all[path] = slices.Sorted(maps.Keys(m))
+		}
+		return all
+	}
+	return list(a.open()), list(a.closed())
+}
 
 // ReadAnswer reads a counterparty's answer to a verification, as an attempt to
 // deliver it does.

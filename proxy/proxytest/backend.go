@@ -3,13 +3,18 @@ package proxytest
 import (
 	"bytes"
 	"context"
+	"net/http"
 	"sync"
+	"testing"
 
+	"github.com/vasp-enclave/vasp-enclave/proxy/openapi/openapitest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 )
 
-// Backend is a VASP's backend as a test scripts it.
+// Backend is a VASP's backend as a test scripts it. A call that is not in the
+// VASP API's document fails the test.
 type Backend struct {
+	t         testing.TB
 	mu        sync.Mutex
 	account   func(ctx context.Context, body []byte) (*vasp.AccountAnswer, error)
 	user      func(ctx context.Context, body []byte) (*vasp.UserAnswer, error)
@@ -19,8 +24,8 @@ type Backend struct {
 	callbacks [][]byte
 }
 
-func newBackend() *Backend {
-	b := &Backend{}
+func newBackend(t testing.TB) *Backend {
+	b := &Backend{t: t}
 	b.OnAccount(func(context.Context, []byte) (*vasp.AccountAnswer, error) {
 		return &vasp.AccountAnswer{Result: "VERIFIED", VerifiedAt: "2026-01-02T03:04:05.000Z"}, nil
 	})
@@ -74,6 +79,7 @@ func (b *Backend) Callbacks() [][]byte {
 
 // VerifyAccount implements proxy.Backend.
 func (b *Backend) VerifyAccount(ctx context.Context, body []byte) (*vasp.AccountAnswer, error) {
+	b.check("/verify/account", body)
 	b.mu.Lock()
 	b.asked = append(b.asked, bytes.Clone(body))
 	answer := b.account
@@ -83,6 +89,7 @@ func (b *Backend) VerifyAccount(ctx context.Context, body []byte) (*vasp.Account
 
 // VerifyUser implements proxy.Backend.
 func (b *Backend) VerifyUser(ctx context.Context, body []byte) (*vasp.UserAnswer, error) {
+	b.check("/verify/user", body)
 	b.mu.Lock()
 	b.asked = append(b.asked, bytes.Clone(body))
 	answer := b.user
@@ -92,6 +99,7 @@ func (b *Backend) VerifyUser(ctx context.Context, body []byte) (*vasp.UserAnswer
 
 // TransactionStatus implements proxy.Backend.
 func (b *Backend) TransactionStatus(ctx context.Context, body []byte) (*vasp.TransactionAnswer, error) {
+	b.check("/verify/tx", body)
 	b.mu.Lock()
 	b.asked = append(b.asked, bytes.Clone(body))
 	answer := b.status
@@ -101,9 +109,16 @@ func (b *Backend) TransactionStatus(ctx context.Context, body []byte) (*vasp.Tra
 
 // Callback implements proxy.Backend.
 func (b *Backend) Callback(_ context.Context, body []byte) error {
+	b.check("/callback", body)
 	b.mu.Lock()
 	b.callbacks = append(b.callbacks, bytes.Clone(body))
 	answer := b.callback
 	b.mu.Unlock()
 	return answer(body)
+}
+
+func (b *Backend) check(path string, body []byte) {
+	if err := openapitest.VASP().Request(http.MethodPost, path, body); err != nil {
+		b.t.Errorf("the backend hears what is not in the document: %v", err)
+	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
+	"github.com/vasp-enclave/vasp-enclave/proxy/openapi/openapitest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 	"github.com/vasp-enclave/vasp-enclave/storage/memory"
@@ -95,7 +96,7 @@ func (w *World) newParty(id identity.VASPID, tweaks []func(*proxy.Config)) *Part
 		w.t.Fatal(err)
 	}
 	p := &Party{
-		ID: id, Backend: newBackend(), Log: &Log{}, world: w, kek: kek, tweaks: tweaks,
+		ID: id, Backend: newBackend(w.t), Log: &Log{}, world: w, kek: kek, tweaks: tweaks,
 		File: filepath.Join(w.t.TempDir(), id.String()+".db"),
 	}
 	w.t.Cleanup(p.Stop)
@@ -171,11 +172,30 @@ func (p *Party) Stop() {
 	_ = p.cache.Close()
 }
 
-// Call is a request of the party's backend to its enclave.
+// Call is a request of the party's backend to its enclave. An answer that is
+// not in the API's document fails the test, and so does a request that
+// succeeds and is not.
 func (p *Party) Call(method, path string, body []byte) (status int, answer []byte) {
-	w := httptest.NewRecorder()
-	p.Enclave.API("").ServeHTTP(w, httptest.NewRequest(method, path, bytes.NewReader(body)))
+	w := p.Serve("", httptest.NewRequest(method, path, bytes.NewReader(body)), body)
 	return w.Code, w.Body.Bytes()
+}
+
+// Serve is Call for a request with headers, to an enclave that asks for a
+// token; body is the request's, once more.
+func (p *Party) Serve(token string, r *http.Request, body []byte) *httptest.ResponseRecorder {
+	t := p.world.t                                 // not t.Helper: a world may be a fuzz target's
+	method, target := r.Method, r.URL.RequestURI() // before the router changes them
+	w := httptest.NewRecorder()
+	p.Enclave.API(token).ServeHTTP(w, r)
+	if err := openapitest.Enclave().Answer(method, target, w.Code, w.Header(), w.Body.Bytes()); err != nil {
+		t.Errorf("an answer is not in the document: %v", err)
+	}
+	if w.Code == http.StatusOK {
+		if err := openapitest.Enclave().Request(method, target, body); err != nil {
+			t.Errorf("a request succeeds and is not in the document: %v", err)
+		}
+	}
+	return w
 }
 
 // awaitRegistered waits until central knows both and both know it; every
