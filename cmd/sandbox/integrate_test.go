@@ -142,7 +142,8 @@ func TestTheGuideIsTrue(t *testing.T) {
 		})
 	})
 	t.Run("with a backend of one's own", func(t *testing.T) {
-		follow(t, dir, own, withTheExample(t))
+		above := strings.Repeat("\n", strings.Count(curls, "\n")) // so that lines are the guide's
+		follow(t, dir, above+own, withTheExample(t))
 	})
 }
 
