@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -58,6 +59,8 @@ func (q *Question) account() string {
 }
 
 // strict reads one JSON value that has no member which the contract lacks.
+// Names count letter by letter, as for most backends, though not for Go's own
+// decoder.
 func strict(body []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
@@ -66,6 +69,46 @@ func strict(body []byte, into any) error {
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return fmt.Errorf("more than one value")
+	}
+	var value any
+	if err := json.Unmarshal(body, &value); err != nil {
+		return err
+	}
+	return misnamed(value, reflect.TypeOf(into))
+}
+
+// misnamed finds a member that a struct's tags do not have in this spelling.
+func misnamed(value any, t reflect.Type) error {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch value := value.(type) {
+	case []any:
+		if t.Kind() != reflect.Slice || t == reflect.TypeFor[json.RawMessage]() {
+			return nil
+		}
+		for _, v := range value {
+			if err := misnamed(v, t.Elem()); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		if t.Kind() != reflect.Struct {
+			return nil
+		}
+		inside := map[string]reflect.Type{}
+		for i := range t.NumField() {
+			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			inside[name] = t.Field(i).Type
+		}
+		for name, v := range value {
+			if inside[name] == nil {
+				return fmt.Errorf("there is a member %q", name)
+			}
+			if err := misnamed(v, inside[name]); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
