@@ -4,7 +4,7 @@ MODULE   := github.com/vasp-enclave/vasp-enclave
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STAMP    := -X $(MODULE)/cmd/enclavecmd.Version=$(VERSION) -X $(MODULE)/cmd/centralcmd.Version=$(VERSION)
 TOOL     := go tool -modfile=.ci/tools/go.mod
-# Modules of their own, whose tests compare us with other implementations.
+# Modules of their own: comparisons with other implementations, examples to copy.
 NESTED   := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path '*/testdata/*' -not -path './.ci/*'))
 FUZZTIME ?= 30s
 RACE     ?= ./crypto/... ./storage/... ./proxy/... ./plugins/... ./cmd/settings/...

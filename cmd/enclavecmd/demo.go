@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,14 +18,14 @@ import (
 )
 
 func demoCommand(_ []string) *cobra.Command {
-	var keep bool
+	var keep, own bool
 	var dir string
 	c := &cobra.Command{
 		Use: "demo", Short: "Run a whole alliance on this machine and show one verification, step by step", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer stop()
-			err := demo(ctx, c.OutOrStdout(), dir, keep)
+			err := demo(ctx, c.OutOrStdout(), dir, keep, own)
 			if errors.Is(err, context.Canceled) {
 				return errors.New("interrupted; everything was stopped")
 			}
@@ -32,11 +33,12 @@ func demoCommand(_ []string) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&keep, "keep", false, "leave everything running until Ctrl-C, and print curl lines to play on")
+	c.Flags().BoolVar(&own, "own-backend", false, "with --keep, make room for a backend of your own in the receiver's place")
 	c.Flags().StringVar(&dir, "dir", "", "keep the files in this directory (default: a temporary one, removed at the end)")
 	return c
 }
 
-func demo(ctx context.Context, w io.Writer, dir string, keep bool) (err error) {
+func demo(ctx context.Context, w io.Writer, dir string, keep, own bool) (err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -64,6 +66,11 @@ func demo(ctx context.Context, w io.Writer, dir string, keep bool) (err error) {
 		return nil
 	}
 	s.playOn()
+	if own {
+		if err := s.makeRoom(); err != nil {
+			return err
+		}
+	}
 	<-ctx.Done()
 	fmt.Fprintln(w, "\nStopping everything.")
 	return nil
@@ -242,4 +249,18 @@ Everything keeps running until Ctrl-C. Play on, as %s's backend:
 Files and logs, until the end: %[9]s`,
 		s.sender.Name, s.sender.API, s.receiver.ID, sandbox.Account, sandbox.Request(s.receiver.ID),
 		s.sender.Metrics, s.receiver.RobotURL, s.receiver.Name, s.alliance.Dir, s.sender.RobotURL)
+}
+
+// makeRoom ends the receiver's pretended backend, and says how another one
+// takes its place.
+func (s *story) makeRoom() error {
+	if err := s.receiver.Robot.Stop(); err != nil {
+		return err
+	}
+	s.say(`
+%s's backend has ended. Put yours in its place, or the example:
+
+  BACKEND_LISTEN=%s BACKEND_TOKEN_FILE=%s BACKEND_ENCLAVE=%s go run -C deploy/examples/backend .`,
+		s.receiver.Name, strings.TrimPrefix(s.receiver.RobotURL, "http://"), s.receiver.TokenFile, s.receiver.API)
+	return nil
 }

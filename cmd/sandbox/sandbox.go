@@ -64,6 +64,7 @@ type VASP struct {
 	PublicEndpoint string
 	Database       string // the history's file
 	Token          string // that the enclave shows to the backend
+	TokenFile      string // where it stands
 	EncryptionKey  string // of the history, base64
 	AccessKey      string
 	SecretKey      string
@@ -220,10 +221,10 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 	if err := os.WriteFile(file("-ivms101.json"), []byte(person), 0o644); err != nil {
 		return err
 	}
-	v.Database = file(".db")
+	v.Database, v.TokenFile = file(".db"), file("-backend.token")
 	v.Robot = &Program{
 		Name: "backend of " + v.Name, Path: a.binaries.Robot, Args: []string{"run"}, ReadyLine: "robotvasp ready", Log: file("-backend.log"),
-		Env: append([]string{"ROBOT_LISTEN=" + v.robotListen, "ROBOT_TOKEN_FILE=" + file("-backend.token")}, a.options.Robot...),
+		Env: append([]string{"ROBOT_LISTEN=" + v.robotListen, "ROBOT_TOKEN_FILE=" + v.TokenFile}, a.options.Robot...),
 	}
 	v.Enclave = &Program{
 		Name: "enclave of " + v.Name, Path: a.binaries.Enclave, Args: []string{"run"}, ReadyLine: "enclave ready", Log: file("-enclave.log"),
@@ -239,7 +240,7 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 			"VEGA_VERIFICATION_API_PATH=" + v.RobotURL + "/verify/user",
 			"VEGA_VERIFICATION_TRANSACTION_API_PATH=" + v.RobotURL + "/verify/tx",
 			"VEGA_VERIFICATION_CALLBACK_API_PATH=" + v.RobotURL + "/callback",
-			"VEGA_VERIFICATION_AUTHORIZATION_TOKEN_FILE=" + file("-backend.token"),
+			"VEGA_VERIFICATION_AUTHORIZATION_TOKEN_FILE=" + v.TokenFile,
 			"VEGA_ENCRYPTION_KEY_BASE64_FILE=" + file("-encryption.key"), "VEGA_DATABASE_FILE=" + v.Database,
 			"VEGA_VASP_IVMS101_FILE=" + file("-ivms101.json"), "VEGA_OPERATOR_SOCKET=" + filepath.Join(a.sockets, name),
 		}, a.options.Enclave...),
