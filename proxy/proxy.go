@@ -117,12 +117,11 @@ type Enclave struct {
 	accounts accountBudgets
 	serials  chan serial
 	wanted   chan struct{} // a registration before the heartbeat is due
-	changed  chan struct{} // our identity: a registration at once
 }
 
 // New makes an Enclave. It does not talk to anybody yet: see Run.
 func New(ctx context.Context, c Config) (*Enclave, error) {
-	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), changed: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now),
+	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now),
 		accounts: accountBudgets{now: c.Now, of: map[identity.VASPID]*accountBudget{}}}
 	e.books.again = rate.NewLimiter(rate.Every(directoryAgain), directoryBurst)
 	e.peers = keyring.NewPeers(keyring.PeersConfig{
