@@ -219,10 +219,7 @@ func (e *Enclave) changeIdentity(ctx context.Context, kek identity.AEAD, verb, b
 	e.Logger.Warn("our identity changed", "verb", verb, "fingerprint", next.Public().Fingerprint().String(), "by", by)
 	e.self.Store(us)
 	err = e.Own.Resign(context.WithoutCancel(ctx), next)
-	select {
-	case e.changed <- struct{}{}:
-	default:
-	}
+	e.registerSoon()
 	if err != nil {
 		return fail(op, Storage, err)
 	}

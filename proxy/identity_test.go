@@ -154,6 +154,23 @@ func noAccountCheckFailsInARotation(t *testing.T) {
 	t.Logf("%d account checks during %d rotations", checks.Load(), 2*rounds+2)
 }
 
+// A rotation is followed also by who has asked central just before, for another
+// reason.
+func TestARotationIsFollowedRightAfterAnotherLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := proxytest.NewWorld(t)
+		ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID))
+		if status, answer := w.A.Call(http.MethodPost, "/v1/verifications/account", accountTo(777)); status != http.StatusBadRequest {
+			t.Fatalf("a check with nobody = %d %s", status, answer)
+		}
+		rotate(t, w.B)
+		w.Await("central has it", func() bool {
+			return w.Central.Registration(w.B.ID).Identity == base64.StdEncoding.EncodeToString(chainOf(t, w.B))
+		})
+		ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID))
+	})
+}
+
 // distant puts central far away and lets it take its time to register, so that
 // each step of an exchange may find that an identity has changed since the last.
 func distant(c *proxy.Config) { c.Relay = distantCentral{c.Relay} }

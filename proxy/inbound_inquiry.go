@@ -21,7 +21,7 @@ func (e *Enclave) answerInquiry(ctx context.Context, a *envelope.Authentic, pinn
 		return nil, err
 	}
 	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
-	if !e.inquiries.allow(a.Header.Sender) {
+	if !e.asking.allow(a.Header.Sender) {
 		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("over the budget of inquiries")}
 	}
 	body, err := e.openSealed(a)

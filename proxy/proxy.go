@@ -106,23 +106,22 @@ type Config struct {
 // concurrently.
 type Enclave struct {
 	Config
-	self      atomic.Pointer[ownIdentity] // Config's, until it is rotated
-	peers     *keyring.Peers
-	pins      pins
-	books     directory
-	outbox    *outbox
-	metrics   *metrics
-	instance  uuid.UUID
-	sequence  sequence
-	inflight  keyedLock
-	once      once
-	flight    singleflight.Group
-	budget    *keyring.Budget
-	accounts  accountBudgets
-	inquiries inquiryBudgets
-	serials   chan serial
-	wanted    chan struct{} // a registration before the heartbeat is due
-	changed   chan struct{} // our identity: a registration at once
+	self     atomic.Pointer[ownIdentity] // Config's, until it is rotated
+	peers    *keyring.Peers
+	pins     pins
+	books    directory
+	outbox   *outbox
+	metrics  *metrics
+	instance uuid.UUID
+	sequence sequence
+	inflight keyedLock
+	once     once
+	flight   singleflight.Group
+	budget   *keyring.Budget
+	accounts accountBudgets
+	asking   inquiryBudgets
+	serials  chan serial
+	wanted   chan struct{} // a registration before the heartbeat is due
 }
 
 // New makes an Enclave. It does not talk to anybody yet: see Run.
@@ -130,8 +129,8 @@ func New(ctx context.Context, c Config) (*Enclave, error) {
 	if c.Validator == nil {
 		c.Validator = ivms101.Lenient{}
 	}
-	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), changed: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now),
-		accounts: accountBudgets{now: c.Now, of: map[identity.VASPID]*accountBudget{}}, inquiries: inquiryBudgets{now: c.Now}}
+	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now),
+		accounts: accountBudgets{now: c.Now, of: map[identity.VASPID]*accountBudget{}}, asking: inquiryBudgets{now: c.Now}}
 	e.books.again = rate.NewLimiter(rate.Every(directoryAgain), directoryBurst)
 	e.peers = keyring.NewPeers(keyring.PeersConfig{
 		Cache: c.Cache, Requester: e, TTL: c.KeyTTL, Now: c.Now, Skew: c.Skew, Self: c.Self, Floor: c.Floor,

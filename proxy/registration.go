@@ -43,7 +43,6 @@ func (e *Enclave) keepRegistered(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(pause):
-		case <-e.changed:
 		case <-e.wanted:
 			// Not at once: every delivery in flight may have asked.
 			select {

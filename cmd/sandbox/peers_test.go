@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"strings"
@@ -11,7 +12,7 @@ import (
 )
 
 type peer struct {
-	State, SafetyNumber, PendingSafetyNumber string
+	State, Fingerprint, SafetyNumber, PendingSafetyNumber, AcceptableFingerprint string
 }
 
 // operate runs one of the operator's commands beside a running enclave.
@@ -30,16 +31,25 @@ func show(t *testing.T, v, other *sandbox.VASP) peer {
 	return p
 }
 
+// relayedBy counts what central relayed so far, of whatever type.
+func relayedBy(t *testing.T, a *sandbox.Alliance) int {
+	t.Helper()
+	return bytes.Count(read(t, a.Record), []byte("\n"))
+}
+
 // Two operators see the same safety number and make each other verified; under
 // VEGA_PEER_TRUST=verified nothing is exchanged before (K1).
 func TestTwoOperatorsVerifyEachOther(t *testing.T) {
-	a := start(t, sandbox.Options{Enclave: []string{"VEGA_PEER_TRUST=verified"}})
+	a := start(t, sandbox.Options{Record: true, Enclave: []string{"VEGA_PEER_TRUST=verified"}})
 	alpha, bravo := a.VASPs[0], a.VASPs[1]
 	if _, err := alpha.Verify(t.Context(), sandbox.Request(bravo.ID)); err == nil || !strings.Contains(err.Error(), "COUNTERPARTY-NOT-TRUSTED") {
 		t.Errorf("a verification with an unverified peer = %v, want COUNTERPARTY-NOT-TRUSTED", err)
 	}
 	if asked, err := bravo.LastAsked(t.Context(), "/verify/user"); err == nil {
 		t.Fatalf("an unverified peer's request reached the backend: %v", asked)
+	}
+	if n := relayedBy(t, a); n != 0 {
+		t.Errorf("%d messages left for an unverified peer", n)
 	}
 	atAlpha, atBravo := show(t, alpha, bravo), show(t, bravo, alpha)
 	if atAlpha.SafetyNumber != atBravo.SafetyNumber || len(strings.Fields(atAlpha.SafetyNumber)) != 24 {
@@ -56,6 +66,11 @@ func TestTwoOperatorsVerifyEachOther(t *testing.T) {
 		args := append([]string{"peers", "verify", other.ID}, strings.Fields(atAlpha.SafetyNumber)...)
 		if code, said := operate(t, v, args...); code != 0 || !strings.Contains(said, "verified") {
 			t.Fatalf("peers verify: exit %d, said %q", code, said)
+		}
+	}
+	for v, other := range map[*sandbox.VASP]*sandbox.VASP{alpha: bravo, bravo: alpha} {
+		if p := show(t, v, other); p.State != "verified" || p.SafetyNumber != atAlpha.SafetyNumber {
+			t.Errorf("after verify the peer is %+v", p)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
