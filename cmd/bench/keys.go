@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,11 +18,15 @@ import (
 // keyRow is one measurement with one type of key at one suite. Cached means
 // that the receiver's key was there already; the key of the answer is made for
 // each verification whatever the row, but for PerVasp.
+//
+// A PerVasp key is for every verification, so that to find none takes a fresh
+// start: rows that are After it measure one verification in each.
 type keyRow struct {
 	KeyType  string  `json:"keyType"`
 	Suite    string  `json:"suite"`
 	To       string  `json:"to"`
 	Cached   bool    `json:"cached"`
+	After    bool    `json:"afterStart"`
 	Requests float64 `json:"keyRequestsPerVerification"`
 	sample
 }
@@ -30,6 +35,8 @@ type keyRow struct {
 var keyRows = []keyRow{
 	{KeyType: "PerVasp", Suite: "x-wing", To: "one address", Cached: true},
 	{KeyType: "PerVasp", Suite: "x25519", To: "one address", Cached: true},
+	{KeyType: "PerVasp", Suite: "x-wing", To: "one address", Cached: true, After: true},
+	{KeyType: "PerVasp", Suite: "x-wing", To: "one address", Cached: false, After: true},
 	{KeyType: "PerAddress", Suite: "x-wing", To: "one address", Cached: true},
 	{KeyType: "PerAddress", Suite: "x-wing", To: "a new address each", Cached: false},
 	{KeyType: "PerVerification", Suite: "x-wing", To: "one address", Cached: false},
@@ -44,6 +51,8 @@ const (
 	keysPerSample = 800
 	keysToWarmUp  = keyConcurrency
 	keysPerSecond = 100
+	// A sample of a row that is measured after a start has so many starts.
+	startsPerSample = 25
 )
 
 // measureKeys measures every row in every round, one after the other, so that
@@ -60,12 +69,12 @@ func (r *report) measureKeys(ctx context.Context, o options) error {
 			_ = w.Stop()
 		}
 	}()
-	for _, suite := range []string{"x-wing", "x25519"} {
-		w, err := newWorld(o.bin, filepath.Join(dir, suite), []string{"VEGA_PREFERRED_SUITE=" + suite}, []string{"ROBOT_CUSTOMERS_FILE=many.yaml"})
+	for name, suite := range map[string]string{"x-wing": "x-wing", "x25519": "x25519", restarted: "x-wing"} {
+		w, err := newWorld(o.bin, filepath.Join(dir, name), []string{"VEGA_PREFERRED_SUITE=" + suite}, []string{"ROBOT_CUSTOMERS_FILE=many.yaml"})
 		if err != nil {
 			return err
 		}
-		worlds[suite] = w
+		worlds[name] = w
 		if err := writeCustomers(filepath.Join(w.Dir, "many.yaml"), keysToWarmUp+o.rounds*keysPerSample); err != nil {
 			return err
 		}
@@ -76,6 +85,9 @@ func (r *report) measureKeys(ctx context.Context, o options) error {
 	var measures []*keyMeasure
 	for _, row := range keyRows {
 		m := &keyMeasure{row: row, w: worlds[row.Suite]}
+		if row.After {
+			m.w = worlds[restarted]
+		}
 		measures = append(measures, m)
 		if err := m.warmUp(ctx); err != nil {
 			return fmt.Errorf("%s, %s: %w", row.KeyType, row.Suite, err)
@@ -83,7 +95,11 @@ func (r *report) measureKeys(ctx context.Context, o options) error {
 	}
 	for round := range o.rounds {
 		for _, m := range measures {
-			if err := m.measure(ctx, o.span/2); err != nil {
+			measure := m.measure
+			if m.row.After {
+				measure = m.measureAfterStarts
+			}
+			if err := measure(ctx, o.span/2); err != nil {
 				return fmt.Errorf("%s, %s: %w", m.row.KeyType, m.row.Suite, err)
 			}
 			s := m.samples[round]
@@ -95,6 +111,10 @@ func (r *report) measureKeys(ctx context.Context, o options) error {
 	}
 	return nil
 }
+
+// restarted is the alliance whose sender is started again and again, so that
+// the others' caches stay.
+const restarted = "restarted"
 
 // keyMeasure measures one row.
 type keyMeasure struct {
@@ -148,6 +168,98 @@ func (m *keyMeasure) measure(ctx context.Context, span time.Duration) error {
 	return nil
 }
 
+// measureAfterStarts measures one verification after each of some starts.
+func (m *keyMeasure) measureAfterStarts(ctx context.Context, _ time.Duration) error {
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	var latencies []time.Duration
+	var took time.Duration
+	var used snapshot
+	var requests float64
+	for range startsPerSample {
+		if err := m.startWarm(ctx, client); err != nil {
+			return err
+		}
+		asked, err := m.asked(ctx)
+		if err != nil {
+			return err
+		}
+		before, err := m.w.before(ctx)
+		if err != nil {
+			return err
+		}
+		start := time.Now()
+		if err := m.w.one(ctx, client, m.body(m.row.KeyType)); err != nil {
+			return err
+		}
+		latency := time.Since(start)
+		after, err := m.w.after(ctx)
+		if err != nil {
+			return err
+		}
+		askedAfter, err := m.asked(ctx)
+		if err != nil {
+			return err
+		}
+		latencies, took = append(latencies, latency), took+latency
+		used, requests = used.plus(after.since(before)), requests+askedAfter-asked
+	}
+	m.samples = append(m.samples, m.w.summary(1, latencies, 0, took, used))
+	m.requests = append(m.requests, requests/startsPerSample)
+	return nil
+}
+
+// startWarm starts the sender's enclave again, whose cache is empty then. Two
+// verifications open its connections and warm it up, with keys of another
+// type, unless the row wants its own key to be there.
+func (m *keyMeasure) startWarm(ctx context.Context, client *http.Client) error {
+	client.CloseIdleConnections() // they end with the process
+	if err := m.w.restart(ctx); err != nil {
+		return err
+	}
+	second := "PerAddress"
+	if m.row.Cached {
+		second = m.row.KeyType
+	}
+	for _, keyType := range []string{"PerAddress", second} {
+		if err := m.w.one(ctx, client, m.body(keyType)); err != nil {
+			return fmt.Errorf("warm up: %w", err)
+		}
+	}
+	return nil
+}
+
+func (m *keyMeasure) body(keyType string) []byte {
+	return sandbox.RequestBy(keyType, m.w.VASPs[1].ID, sandbox.Account)
+}
+
+// restart starts the sender's enclave again and waits until it has registered
+// and has the directory.
+func (w *world) restart(ctx context.Context) error {
+	sender := w.VASPs[0]
+	if err := sender.Enclave.Stop(); err != nil {
+		return err
+	}
+	if err := sender.Enclave.Start(ctx); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		registered, err := metric(ctx, sender.Metrics, "enclave_central_registered")
+		if err != nil {
+			return err
+		}
+		fetched, err := metric(ctx, sender.Metrics, "enclave_directory_fetched_timestamp_seconds")
+		if err != nil {
+			return err
+		}
+		if registered > 0 && fetched > 0 {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return ctx.Err()
+}
+
 // asked counts the sender's requests for keys that were answered with one.
 func (m *keyMeasure) asked(ctx context.Context) (float64, error) {
 	return metric(ctx, m.w.VASPs[0].Metrics, `enclave_exchanges_total{direction="outbound",message="key-request",outcome="ok"}`)
@@ -193,15 +305,15 @@ func writeCustomers(file string, n int) error {
 }
 
 func (r *report) printKeys(w io.Writer) {
-	fmt.Fprintf(w, "\nBy type of key, %d at once. An uncached row ends after %d verifications, within the receiver's budget of keys for one counterparty.\n\n", keyConcurrency, keysPerSample)
-	fmt.Fprintln(w, "| key type | suite | to | key | key requests | verifications/s | p50 ms | p99 ms | errors | CPU ms, enclaves + central | sender | receiver | central | kB on disk per node |")
-	fmt.Fprintln(w, "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+	fmt.Fprintf(w, "\nBy type of key. An uncached row ends after %d verifications, within the receiver's budget of keys for one counterparty. Rows of one at once are of %d starts of the sender's enclave, one warm verification after each.\n\n", keysPerSample, startsPerSample)
+	fmt.Fprintln(w, "| key type | suite | to | key | at once | key requests | verifications/s | p50 ms | p99 ms | errors | CPU ms, enclaves + central | sender | receiver | central | kB on disk per node |")
+	fmt.Fprintln(w, "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
 	for _, k := range r.Keys {
 		key := "uncached"
 		if k.Cached {
 			key = "cached"
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %.2f | %.0f | %.1f | %.1f | %d | %.2f | %.2f | %.2f | %.2f | %.1f |\n",
-			k.KeyType, k.Suite, k.To, key, k.Requests, k.PerSecond, k.P50, k.P99, k.Errors, k.CPU, k.CPUSender, k.CPUReceiver, k.CPUCentral, k.Bytes/1000)
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %d | %.2f | %.0f | %.1f | %.1f | %d | %.2f | %.2f | %.2f | %.2f | %.1f |\n",
+			k.KeyType, k.Suite, k.To, key, k.Concurrency, k.Requests, k.PerSecond, k.P50, k.P99, k.Errors, k.CPU, k.CPUSender, k.CPUReceiver, k.CPUCentral, k.Bytes/1000)
 	}
 }

@@ -200,7 +200,24 @@ type snapshot struct {
 	commits                                 float64
 }
 
-func (w *world) snapshot(ctx context.Context) (s snapshot, err error) {
+// before takes a snapshot whose own work is over, and after one whose own work
+// is yet to come: reading /metrics costs more than a verification.
+func (w *world) before(ctx context.Context) (s snapshot, err error) {
+	if err := w.count(ctx, &s); err != nil {
+		return s, err
+	}
+	return s, w.time(&s)
+}
+
+func (w *world) after(ctx context.Context) (s snapshot, err error) {
+	if err := w.time(&s); err != nil {
+		return s, err
+	}
+	return s, w.count(ctx, &s)
+}
+
+// time fills in the processor times.
+func (w *world) time(s *snapshot) (err error) {
 	for _, part := range []struct {
 		pid  int
 		into *time.Duration
@@ -209,26 +226,49 @@ func (w *world) snapshot(ctx context.Context) (s snapshot, err error) {
 		{w.VASPs[1].Robot.PID(), &s.robots}, {os.Getpid(), &s.self},
 	} {
 		if *part.into, err = cpuTime(part.pid); err != nil {
-			return s, err
+			return err
 		}
 	}
+	return nil
+}
+
+// count fills in all else.
+func (w *world) count(ctx context.Context, s *snapshot) error {
 	for _, v := range w.VASPs {
 		used, err := usedBytes(v.Database)
 		if err != nil {
-			return s, err
+			return err
 		}
 		s.bytes += used
 		commits, err := metric(ctx, v.Metrics, "enclave_store_commit_seconds_count")
 		if err != nil {
-			return s, err
+			return err
 		}
 		s.commits += commits
 	}
-	return s, nil
+	return nil
+}
+
+// since is what was used between two snapshots.
+func (s snapshot) since(before snapshot) snapshot {
+	return snapshot{
+		sender: s.sender - before.sender, receiver: s.receiver - before.receiver, central: s.central - before.central,
+		robots: s.robots - before.robots, self: s.self - before.self,
+		bytes: s.bytes - before.bytes, commits: s.commits - before.commits,
+	}
+}
+
+// plus adds what two measurements used.
+func (s snapshot) plus(more snapshot) snapshot {
+	return snapshot{
+		sender: s.sender + more.sender, receiver: s.receiver + more.receiver, central: s.central + more.central,
+		robots: s.robots + more.robots, self: s.self + more.self,
+		bytes: s.bytes + more.bytes, commits: s.commits + more.commits,
+	}
 }
 
 func (w *world) sample(ctx context.Context, n int, span time.Duration) (sample, error) {
-	before, err := w.snapshot(ctx)
+	before, err := w.before(ctx)
 	if err != nil {
 		return sample{}, err
 	}
@@ -238,24 +278,27 @@ func (w *world) sample(ctx context.Context, n int, span time.Duration) (sample, 
 		return sample{}, err
 	}
 	took := time.Since(start)
-	after, err := w.snapshot(ctx)
+	after, err := w.after(ctx)
 	if err != nil {
 		return sample{}, err
 	}
+	return w.summary(n, latencies, failed, took, after.since(before)), nil
+}
+
+// summary divides what verifications took and used by their number.
+func (w *world) summary(n int, latencies []time.Duration, failed int, took time.Duration, used snapshot) sample {
 	slices.Sort(latencies)
 	done := float64(len(latencies))
-	each := func(b, a time.Duration) float64 { return (a - b).Seconds() * 1000 / done }
+	each := func(d time.Duration) float64 { return d.Seconds() * 1000 / done }
 	s := sample{
 		Concurrency: n, PerSecond: done / took.Seconds(), Errors: failed,
 		P50: ms(latencies[len(latencies)/2]), P99: ms(latencies[len(latencies)*99/100]),
-		CPUSender: each(before.sender, after.sender), CPUReceiver: each(before.receiver, after.receiver),
-		CPUCentral: each(before.central, after.central),
-		CPUOthers:  each(before.robots, after.robots) + each(before.self, after.self),
-		Bytes:      float64(after.bytes-before.bytes) / done / float64(len(w.VASPs)),
-		Commits:    (after.commits - before.commits) / done,
+		CPUSender: each(used.sender), CPUReceiver: each(used.receiver), CPUCentral: each(used.central),
+		CPUOthers: each(used.robots) + each(used.self),
+		Bytes:     float64(used.bytes) / done / float64(len(w.VASPs)), Commits: used.commits / done,
 	}
 	s.CPU = s.CPUSender + s.CPUReceiver + s.CPUCentral
-	return s, nil
+	return s
 }
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
