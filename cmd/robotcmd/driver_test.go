@@ -148,6 +148,8 @@ func TestDriveAnAccountCheck(t *testing.T) {
 	for _, c := range []struct{ name, body, want string }{
 		{"least", `{"beneficiaryVaspId":"` + bravo + `","address":"0x1"}`,
 			`{"keyType":"PerVasp","beneficiaryVaspId":"` + bravo + `","symbol":"ETH","payload":{"version":"1.0","ivms101":{"beneficiary":{"beneficiaryPersons":[],"accountNumber":["0x1"]}}}}`},
+		{"address alone, of a sample customer", `{"beneficiaryVaspId":"` + bravo + `","address":"` + taylor + `"}`,
+			`{"keyType":"PerVasp","beneficiaryVaspId":"` + bravo + `","symbol":"ETH","payload":{"version":"1.0","ivms101":{"beneficiary":{"beneficiaryPersons":[],"accountNumber":["` + taylor + `"]}}}}`},
 		{"most", `{"beneficiaryVaspId":"` + bravo + `","address":"r1:2","symbol":"XRP","network":"XRP","keyType":"PerAddress","beneficiaryName":"Ann Roe"}`,
 			`{"keyType":"PerAddress","beneficiaryVaspId":"` + bravo + `","symbol":"XRP","network":"XRP","payload":{"version":"1.0","ivms101":{"beneficiary":{"beneficiaryPersons":[{"naturalPerson":{"name":{"nameIdentifier":[{"primaryIdentifier":"Ann Roe","nameIdentifierType":"LEGL"}]}}}],"accountNumber":["r1:2"]}}}}`},
 		{"persons", `{"beneficiaryVaspId":"` + bravo + `","address":"0x1","beneficiaryPersons":[` + company("Acme") + `]}`,
@@ -260,6 +262,10 @@ func TestDriveAWithdrawal(t *testing.T) {
 		if got := drive(t, robot, "action/tx/status", `{"verificationUuid":"`+id+`","transactionStatus":"`+status+`"}`, 409); got["code"] != "FINAL" {
 			t.Errorf("from CONFIRMED to %s: %v, want FINAL", status, got)
 		}
+	}
+	drive(t, robot, "action/verifications/error", withdraw, 200) // a lie: the coins are gone
+	if got := balanceOf(t, robot, "ETH", taylor); got != "998.75" {
+		t.Errorf("balance is %s after an error report on what was confirmed, want 998.75", got)
 	}
 }
 

@@ -66,7 +66,7 @@ func (e *enclave) call(ctx context.Context, method, path string, body []byte) (s
 	}
 	defer resp.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxEnclaveAnswer+1))
-	if err != nil || len(answer) > maxEnclaveAnswer || wirejson.Check(answer, wirejson.Limits{Bytes: maxEnclaveAnswer}) != nil {
+	if err != nil || wirejson.Check(answer, wirejson.Limits{Bytes: maxEnclaveAnswer}) != nil {
 		return 0, nil, &refusal{http.StatusBadGateway, "ENCLAVE-ANSWER", fmt.Sprintf("The enclave answered %d without readable JSON: see that ROBOT_ENCLAVE_URL leads to it.", resp.StatusCode)}
 	}
 	return resp.StatusCode, answer, nil

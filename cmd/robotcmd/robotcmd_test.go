@@ -485,7 +485,12 @@ customers:
   - persons: [{naturalPerson: {name: {nameIdentifier: [{primaryIdentifier: Doe}]}}}]
     accounts: [{symbol: ETH, account: d, balance: "0.5"}]
 `
-	robot := start(t, "ROBOT_CUSTOMERS_FILE="+write(t, "people.yaml", people))
+	enclave, url := newFakeEnclave(t)
+	robot := start(t, "ROBOT_CUSTOMERS_FILE="+write(t, "people.yaml", people), "ROBOT_ENCLAVE_URL="+url)
+	drive(t, robot, "action/verifications", `{"beneficiaryVaspId":"1","address":"0x1","amount":"0.1"}`, 200)
+	if last, _ := enclave.last(); !bytes.Contains(last.body, []byte(`"primaryIdentifier":"Doe"`)) {
+		t.Errorf("sent %s, want it from the customer against whom there is nothing", last.body)
+	}
 	for _, c := range []struct{ body, reason, message string }{
 		{accountBody("ETH", "", "d", ""), "UNKNOWN-NETWORK", ""},
 		{accountBody("ETH", "Anything", "d", ""), "", ""},
