@@ -299,8 +299,7 @@ func TestContractRefusals(t *testing.T) {
 		{"POST", "/v1/verifications/" + unknown, 405, `{"code":"METHOD-NOT-ALLOWED","message":"Use GET."}`, "GET"},
 		{"POST", "/healthcheck", 405, `{"code":"METHOD-NOT-ALLOWED","message":"Use GET."}`, "GET"},
 	} {
-		recorder := httptest.NewRecorder()
-		w.A.Enclave.API("").ServeHTTP(recorder, httptest.NewRequest(c.method, c.path, nil))
+		recorder := w.A.Serve("", httptest.NewRequest(c.method, c.path, nil), nil)
 		if recorder.Code != c.status || recorder.Header().Get("Allow") != c.allow {
 			t.Errorf("%s %s = %d, Allow %q, want %d, %q", c.method, c.path, recorder.Code, recorder.Header().Get("Allow"), c.status, c.allow)
 		}
@@ -312,18 +311,17 @@ func TestContractRefusals(t *testing.T) {
 	for _, path := range []string{"/v1/verifications", "/v1/verifications/account"} {
 		r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(request(w)))
 		r.Header.Set("Content-Encoding", "gzip")
-		recorder := httptest.NewRecorder()
-		w.A.Enclave.API("").ServeHTTP(recorder, r)
+		recorder := w.A.Serve("", r, request(w))
 		if code, _ := problem(t, recorder.Body.Bytes()); recorder.Code != 415 || code != "UNSUPPORTED-MEDIA-TYPE" {
 			t.Errorf("POST %s compressed = %d %s", path, recorder.Code, code)
 		}
 	}
 }
 
-// The API's token, when there is one, guards all but the health check.
+// The API's token, when there is one, guards all but the health check and the
+// documents.
 func TestContractToken(t *testing.T) {
 	w := proxytest.NewWorld(t)
-	api := w.A.Enclave.API("secret-1")
 	for _, c := range []struct {
 		path, header string
 		status       int
@@ -341,13 +339,14 @@ func TestContractToken(t *testing.T) {
 		{"/v1/vasps/self", "Bearer secret-1", 200},
 		{"/v1/vasps/self", "bearer secret-1", 200},
 		{"/healthcheck", "", 200},
+		{"/openapi.json", "", 200},
+		{"/openapi-vasp.json", "", 200},
 	} {
 		r := httptest.NewRequest(http.MethodGet, c.path, nil)
 		if c.header != "" {
 			r.Header.Set("Authorization", c.header)
 		}
-		recorder := httptest.NewRecorder()
-		api.ServeHTTP(recorder, r)
+		recorder := w.A.Serve("secret-1", r, nil)
 		if recorder.Code != c.status {
 			t.Errorf("GET %s with %q = %d, want %d", c.path, c.header, recorder.Code, c.status)
 		}

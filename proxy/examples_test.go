@@ -285,13 +285,13 @@ var plots = map[string]plot{
 	"inquire/of-a-sent":                {given: transferred("verified")},
 	"inquire/no-usable-answer":         {byB: true, given: statusTold("")},
 	"inquire/blocked":                  {byB: true, given: both(transferred("verified"), blocked)},
-	"inquire/late":                     {byB: true, given: both(transferred("verified"), late)},
+	"inquire/late":                     {byB: true, given: both(transferred("verified"), answersLate)},
 	"inquire/tampered":                 {byB: true, given: both(transferred("verified"), tampered)},
 	"inquire/central-away":             {byB: true, given: both(transferred("verified"), centralAway)},
 	"inquire/history-closed":           {byB: true, given: both(transferred("verified"), historyClosed)},
 
 	"blocked":        {given: blocked},
-	"late":           {given: late},
+	"late":           {given: answersLate},
 	"tampered":       {given: tampered},
 	"central-away":   {given: centralAway},
 	"history-closed": {given: historyClosed},
@@ -341,7 +341,7 @@ func blocked(t *testing.T, s *scene) {
 	}
 }
 
-func late(t *testing.T, s *scene) {
+func answersLate(t *testing.T, s *scene) {
 	s.Central.Tamper(func(_, _ identity.VASPID, _ []byte) ([]byte, error) {
 		return nil, &relay.Error{Code: relay.CodeTimeout, Status: http.StatusGatewayTimeout}
 	})

@@ -20,6 +20,7 @@ import (
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/robotcmd"
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+	"github.com/vasp-enclave/vasp-enclave/proxy/openapi/openapitest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 )
 
@@ -74,8 +75,17 @@ func do(t *testing.T, r *http.Request) (int, map[string]any) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode == http.StatusOK && r.Method == http.MethodPost {
+		if err := openapitest.VASP().Answer(r.Method, r.URL.Path, resp.StatusCode, resp.Header, text); err != nil {
+			t.Errorf("the answer is not in the VASP API's document: %v", err)
+		}
+	}
 	var answer map[string]any
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+	if err := json.Unmarshal(text, &answer); err != nil {
 		t.Fatalf("%s %s answered %d and no JSON: %v", r.Method, r.URL.Path, resp.StatusCode, err)
 	}
 	return resp.StatusCode, answer

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/sandbox"
+	"github.com/vasp-enclave/vasp-enclave/proxy/openapi/openapitest"
 )
 
 // people are customers on both sides, as IVMS101 has them.
@@ -162,6 +163,9 @@ func checkAsked(t *testing.T, receiver *sandbox.VASP, id, sender string, sent []
 	asked, err := receiver.LastAsked(t.Context(), "/verify/user")
 	if err != nil || asked.Method != http.MethodPost {
 		t.Fatalf("the backend was asked %+v, %v", asked, err)
+	}
+	if err := openapitest.VASP().Request(asked.Method, asked.Path, []byte(asked.Body)); err != nil {
+		t.Errorf("the backend was asked what is not in the document: %v", err)
 	}
 	var got, original map[string]any
 	if json.Unmarshal([]byte(asked.Body), &got) != nil || json.Unmarshal(sent, &original) != nil {

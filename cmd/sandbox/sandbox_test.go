@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/sandbox"
+	"github.com/vasp-enclave/vasp-enclave/proxy/openapi/openapitest"
 )
 
 // built are the programs, built once for all tests of this package.
@@ -38,6 +39,7 @@ func TestMain(m *testing.M) {
 		if built, err = sandbox.BinariesIn(dir); err != nil {
 			panic(err)
 		}
+		sandbox.WrapTransport(func(next http.RoundTripper) http.RoundTripper { return documented{next} })
 		return m.Run()
 	}())
 }
@@ -74,6 +76,7 @@ func prepare(t *testing.T, o sandbox.Options) *sandbox.Alliance {
 
 // backend is a VASP's backend that takes callbacks, durable as the test is.
 type backend struct {
+	t   *testing.T
 	url string
 	mu  sync.Mutex
 	got map[string][]string // results by verification
@@ -81,7 +84,7 @@ type backend struct {
 
 func newBackend(t *testing.T) *backend {
 	t.Helper()
-	b := &backend{got: map[string][]string{}}
+	b := &backend{t: t, got: map[string][]string{}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +100,12 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var c struct {
 		Data struct{ VerificationUUID, VerificationResult string }
 	}
-	body, _ := io.ReadAll(r.Body)
+	body, err := io.ReadAll(r.Body)
+	if err == nil { // else the enclave died while it spoke
+		if err := openapitest.VASP().Request(http.MethodPost, r.URL.Path, body); err != nil {
+			b.t.Errorf("a callback is not in the document: %v", err)
+		}
+	}
 	if err := json.Unmarshal(body, &c); err != nil {
 		http.Error(w, "not a callback", http.StatusBadRequest)
 		return

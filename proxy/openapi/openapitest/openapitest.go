@@ -11,7 +11,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 
@@ -78,11 +77,8 @@ func (d *Document) Request(method, target string, body []byte) error {
 	if err != nil {
 		return err
 	}
-	o, _, err := d.find(method, u)
-	switch {
-	case err != nil:
-		return err
-	case o == nil:
+	o, _ := d.find(method, u)
+	if o == nil {
 		return fmt.Errorf("%s %s is not in the document", method, u.Path)
 	}
 	for _, p := range o.Parameters {
@@ -106,19 +102,18 @@ func (d *Document) Answer(method, target string, status int, header http.Header,
 	if err != nil {
 		return err
 	}
-	o, others, err := d.find(method, u)
-	if err != nil {
-		return err
-	}
+	o, others := d.find(method, u)
 	var want *Response
 	switch allow := header.Get("Allow"); {
 	case o != nil:
 		want = o.Responses[status]
 	case status == http.StatusNotFound:
 		want = d.NoSuchPath
+	case status == http.StatusUnauthorized && len(others) > 0: // the token is asked for first
+		want = others[0].Responses[status]
 	case status == http.StatusMethodNotAllowed && len(others) > 0:
-		if allow != strings.Join(others, ", ") {
-			return fmt.Errorf("%s: Allow is %q, and the document has %v", u.Path, allow, others)
+		if methods := methodsOf(others); allow != methods {
+			return fmt.Errorf("%s: Allow is %q, and the document has %s", u.Path, allow, methods)
 		}
 		want = d.NoSuchMethod
 	}
@@ -131,24 +126,32 @@ func (d *Document) Answer(method, target string, status int, header http.Header,
 	return nil
 }
 
-// find gives the operation of a call, or the methods that its path has instead.
-func (d *Document) find(method string, u *url.URL) (o *Operation, others []string, err error) {
+// find gives the operation of a call, or those that its path has instead.
+func (d *Document) find(method string, u *url.URL) (o *Operation, others []*Operation) {
 	r := &http.Request{Method: method, URL: u, Host: "enclave"}
 	_, pattern := d.paths.Handler(r)
 	if pattern == "" {
-		return nil, nil, nil
+		return nil, nil
 	}
 	for _, o := range d.Operations {
 		switch {
 		case o.Path != pattern:
 		case o.Method == method:
-			return o, nil, nil
+			return o, nil
 		default:
-			others = append(others, o.Method)
+			others = append(others, o)
 		}
 	}
-	slices.Sort(others)
-	return nil, others, nil
+	return nil, others
+}
+
+// methodsOf is the Allow header of operations, which are in order.
+func methodsOf(operations []*Operation) string {
+	var methods []string
+	for _, o := range operations {
+		methods = append(methods, o.Method)
+	}
+	return strings.Join(methods, ", ")
 }
 
 func (p *Parameter) check(path string, u *url.URL) error {
