@@ -193,6 +193,7 @@ func keyTypeFor(kind envelope.MessageType) string {
 type exchange struct {
 	id     string
 	status int
+	answer string // of an account check
 }
 
 // begin starts an exchange in which there is a message of a type.
@@ -203,8 +204,8 @@ func (h *hostile) begin(kind envelope.MessageType, keyType string) exchange {
 	h.mu.Unlock()
 	body := strings.NewReplacer(ofType(keyType)...)
 	if kind == envelope.AccountRequest || kind == envelope.AccountAnswer {
-		status, _ := h.w.A.Call(http.MethodPost, "/v1/verifications/account", []byte(body.Replace(account)))
-		return exchange{status: status}
+		status, answer := h.w.A.Call(http.MethodPost, "/v1/verifications/account", []byte(body.Replace(account)))
+		return exchange{status: status, answer: string(answer)}
 	}
 	return exchange{id: verify(h.t, h.w, []byte(body.Replace(verification)))}
 }
@@ -280,6 +281,7 @@ func (h *hostile) run(a *proxytest.Attack, kind envelope.MessageType) {
 	}
 	refused := h.refused()
 	asked, sealed := len(h.w.B.Backend.Asked()), h.sealedMessages()
+	relayed, rows := len(h.w.Central.Relayed()), h.rows()
 	h.central.Begin(a, kind)
 	exchanges := make([]exchange, max(a.Exchanges, 1))
 	for i := range exchanges {
@@ -301,9 +303,10 @@ func (h *hostile) run(a *proxytest.Attack, kind envelope.MessageType) {
 	switch answer := kind == envelope.AccountAnswer || kind == envelope.VerificationAnswer; {
 	case (a.Reaches || answer) && kind != envelope.KeyAnswer && kind != envelope.KeyRequest && reached > len(exchanges):
 		h.t.Errorf("%s: the backend was asked %d times in %d exchanges", what, reached, len(exchanges))
-	case !a.Reaches && !answer && reached != 0:
-		h.t.Errorf("%s: the backend was asked %d times", what, reached)
+	case !a.Reaches && !answer && (reached != 0 || h.rows() != rows):
+		h.t.Errorf("%s: the backend was asked %d times, and B has %v rows more", what, reached, h.rows()-rows)
 	}
+	h.oneWord(what, a, kind, relayed)
 	if n := h.sealedMessages() - sealed; kind == envelope.KeyAnswer && !a.Harmless && n != 0 {
 		h.t.Errorf("%s: %d messages were sealed and sent", what, n)
 	}
@@ -318,13 +321,34 @@ func (h *hostile) run(a *proxytest.Attack, kind envelope.MessageType) {
 	h.counted(what, a.On[kind], refused)
 }
 
+// rows counts B's.
+func (h *hostile) rows() float64 {
+	h.t.Helper()
+	return ask(h.t, h.w.B, http.MethodGet, "/v1/verifications", nil)["count"].(float64)
+}
+
+// oneWord looks whether B's refusals all say the same (O4). Only a key that B
+// does not have is its sender's to replace.
+func (h *hostile) oneWord(what string, a *proxytest.Attack, kind envelope.MessageType, since int) {
+	h.t.Helper()
+	want := rejected
+	if slices.Contains(a.On[kind], proxytest.Refused{By: proxytest.Beneficiary, Reason: "key"}) {
+		want = "NEW-KEY-NEEDED"
+	}
+	for _, message := range h.w.Central.Relayed()[since:] {
+		if word := wordOf(h.w.B, message); word != "" && word != want {
+			h.t.Errorf("%s: B refuses with %s, want %s", what, word, want)
+		}
+	}
+}
+
 // unharmed looks whether an attack got nothing: who waits goes on waiting.
 func (h *hostile) unharmed(what string, kind envelope.MessageType, exchanges []exchange) {
 	h.t.Helper()
 	for _, x := range exchanges {
 		if x.id == "" {
-			if x.status < 500 {
-				h.t.Errorf("%s: an account check = %d", what, x.status)
+			if x.status < 500 || x.status == http.StatusBadGateway && x.answer != problemRejected {
+				h.t.Errorf("%s: an account check = %d %s", what, x.status, x.answer)
 			}
 			continue
 		}
