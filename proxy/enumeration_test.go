@@ -121,7 +121,7 @@ func TestEnumerationAtOnceIsBounded(t *testing.T) {
 				time.Sleep(time.Second)
 				return &vasp.AccountAnswer{Result: "VERIFIED"}, nil
 			}
-			return nobodys(nil, nil)
+			return nobodys(t.Context(), body)
 		})
 		if ended := atOnce(w, 101, address); ended[http.StatusOK] != 100 || ended[http.StatusServiceUnavailable] != 1 {
 			t.Errorf("100 unknown addresses and a customer's ended as %v", ended)

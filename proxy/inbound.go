@@ -24,6 +24,9 @@ import (
 func (e *Enclave) ServeMessage(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, envelope.MaxEnvelope))
 	if err != nil {
+		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+			_ = e.metrics.refuse("read envelope", "size", err)
+		}
 		http.Error(w, "envelope cannot be read or is too large", http.StatusRequestEntityTooLarge)
 		return
 	}
@@ -173,6 +176,15 @@ func (e *Enclave) reply(ctx context.Context, a *envelope.Authentic, t envelope.M
 	return sealed, nil
 }
 
+// mayReply makes sure before our backend is asked that its answer can be
+// sealed: otherwise the question is not worth a customer's data.
+func (e *Enclave) mayReply(ctx context.Context, a *envelope.Authentic, body *envelope.Body, pinned *identity.Public) error {
+	if _, err := e.peers.Adopt(ctx, keyring.Ref{VASP: a.Header.Sender, Type: a.Header.KeyType}, body.ReplyBundle, pinned); err != nil {
+		return e.metrics.refuse("read the reply key", "reply-key", err)
+	}
+	return nil
+}
+
 // openSealed opens a sealed envelope with our key that its header names. A
 // key we no longer have is the sender's to replace, not an offence.
 //
@@ -268,6 +280,9 @@ func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinn
 	}
 	body, err := e.openSealed(a)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.mayReply(ctx, a, body, pinned); err != nil {
 		return nil, err
 	}
 	answered := e.askAccount(ctx, from, body.Payload)
@@ -398,10 +413,8 @@ func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic,
 		}
 		return nil, err
 	}
-	// Before the backend is asked: a question whose answer cannot be sealed
-	// is not worth a customer's data.
-	if _, err := e.peers.Adopt(ctx, keyring.Ref{VASP: key.originating, Type: a.Header.KeyType}, body.ReplyBundle, pinned); err != nil {
-		return nil, e.metrics.refuse(op, "reply-key", err)
+	if err := e.mayReply(ctx, a, body, pinned); err != nil {
+		return nil, err
 	}
 	answered, err := e.verifyUser(ctx, key, a, body)
 	if err != nil {

@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -73,7 +72,7 @@ func (m mutator) flip(b []byte) []byte {
 }
 
 func (m mutator) flipHeader(b []byte) []byte {
-	m.flip(b[:headerEnd(b)])
+	m.flip(b[:proxytest.HeaderEnd(b)])
 	return b
 }
 
@@ -111,7 +110,7 @@ func (m mutator) splice(b []byte) []byte {
 // borrowField takes the value of a header field from another message.
 func (m mutator) borrowField(b []byte) []byte {
 	other := m.other()
-	mine, theirs := fieldsOf(b), fieldsOf(other)
+	mine, theirs := proxytest.Fields(b), proxytest.Fields(other)
 	i := m.IntN(len(mine))
 	if len(mine[i]) == len(theirs[i]) {
 		copy(mine[i], theirs[i])
@@ -122,7 +121,7 @@ func (m mutator) borrowField(b []byte) []byte {
 // swapFields exchanges two header fields of one length: sender and recipient,
 // the times, the hashes.
 func (m mutator) swapFields(b []byte) []byte {
-	fields := fieldsOf(b)
+	fields := proxytest.Fields(b)
 	one, two := fields[m.IntN(len(fields))], fields[m.IntN(len(fields))]
 	if len(one) == len(two) {
 		kept := bytes.Clone(one)
@@ -134,7 +133,7 @@ func (m mutator) swapFields(b []byte) []byte {
 
 // mixParts takes header, ciphertext and signature from either of two.
 func (m mutator) mixParts(b []byte) (mixed []byte) {
-	parts, others := partsOf(b), partsOf(m.other())
+	parts, others := proxytest.Parts(b), proxytest.Parts(m.other())
 	for i := range parts {
 		if m.IntN(2) == 0 {
 			parts[i] = others[i]
@@ -142,25 +141,6 @@ func (m mutator) mixParts(b []byte) (mixed []byte) {
 		mixed = append(mixed, parts[i]...)
 	}
 	return mixed
-}
-
-func headerEnd(sealed []byte) int { return 5 + int(binary.BigEndian.Uint32(sealed[1:])) }
-
-// partsOf are format and header, ciphertext, and signature, each with its
-// length.
-func partsOf(sealed []byte) [3][]byte {
-	h := headerEnd(sealed)
-	c := h + 4 + int(binary.BigEndian.Uint32(sealed[h:]))
-	return [3][]byte{sealed[:h], sealed[h:c], sealed[c:]}
-}
-
-// fieldsOf are the values of the header's fields, in their place.
-func fieldsOf(sealed []byte) (values [][]byte) {
-	for header := sealed[5:headerEnd(sealed)]; len(header) > 0; {
-		n := 6 + binary.BigEndian.Uint32(header[2:])
-		values, header = append(values, header[6:n]), header[n:]
-	}
-	return values
 }
 
 // everyMessage is what central has seen after exchanges of every kind, with

@@ -80,7 +80,7 @@ func TestNothingIsPinnedBeforeASignatureHolds(t *testing.T) {
 	forged := w.A.Seal(w.B, proxytest.Message{Type: envelope.KeyRequest, Signer: mallory(t, w.A.ID)})
 	honest := w.A.Seal(w.B, proxytest.Message{Type: envelope.KeyRequest, Payload: make([]byte, 32)})
 	broken := append(honest[:len(honest)-1:len(honest)-1], honest[len(honest)-1]^1)
-	for _, message := range [][]byte{forged, broken, pretend(w.A, forged)} {
+	for _, message := range [][]byte{forged, broken, proxytest.Pretend(w.A, forged)} {
 		if _, reply := w.Central.Send(w.B.ID, message); refusal(t, w.B, reply) != rejected {
 			t.Errorf("refused with %s", refusal(t, w.B, reply))
 		}

@@ -1,7 +1,9 @@
 package proxytest
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"time"
 
 	"github.com/google/uuid"
@@ -130,4 +132,92 @@ func TypeOf(message []byte) envelope.MessageType {
 		return 0
 	}
 	return parsed.Header.Type
+}
+
+// Mallory is an identity that nobody knows, in a name of its choice.
+func (w *World) Mallory(name identity.VASPID) *identity.Signer {
+	s, err := identity.NewSigner(name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// BundleBy is a key bundle by anybody's hands, as good as an enclave's until
+// it is edited.
+func (w *World) BundleBy(s *identity.Signer, suite identity.Suite, edit func(*identity.Bundle)) []byte {
+	private, err := envelope.GenerateKey(suite)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	now := w.now()
+	b := identity.Bundle{
+		Suite: suite, PublicKey: private.Public().Bytes(), Type: identity.PerVASP, Serial: uint64(now.UnixMilli()) + 1<<20,
+		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(time.Hour), Suites: []identity.Suite{suite},
+	}
+	if edit != nil {
+		edit(&b)
+	}
+	encoded, err := s.SignBundle(b)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return encoded
+}
+
+// Fields of an envelope's header, as Fields gives them (crypto/FORMAT.md).
+const (
+	FieldSuite = iota
+	FieldType
+	FieldDirection
+	FieldNetwork
+	FieldVerification
+	FieldSender
+	FieldRecipient
+	FieldSenderIdentity
+	FieldRecipientIdentity
+	FieldKey
+	FieldSerial
+	FieldKeyType
+	FieldScope
+	FieldCreated
+	FieldExpires
+	FieldInReplyTo
+	FieldReplyBundle
+	FieldCommitment
+	FieldEpoch
+)
+
+// HeaderEnd is where the header of an envelope ends.
+func HeaderEnd(sealed []byte) int { return 5 + int(binary.BigEndian.Uint32(sealed[1:])) }
+
+// Parts are format and header, ciphertext, and signature of an envelope, each
+// with its length; they share its bytes.
+func Parts(sealed []byte) [3][]byte {
+	h := HeaderEnd(sealed)
+	c := h + 4 + int(binary.BigEndian.Uint32(sealed[h:]))
+	return [3][]byte{sealed[:h], sealed[h:c], sealed[c:]}
+}
+
+// Fields are the values of the header's fields, in their place: changing one
+// relabels the envelope.
+func Fields(sealed []byte) (values [][]byte) {
+	for header := sealed[5:HeaderEnd(sealed)]; len(header) > 0; {
+		n := 6 + binary.BigEndian.Uint32(header[2:])
+		values, header = append(values, header[6:n]), header[n:]
+	}
+	return values
+}
+
+// Relabel writes another value of the same length over a header field.
+func Relabel(sealed []byte, field int, value ...byte) []byte {
+	sealed = bytes.Clone(sealed)
+	copy(Fields(sealed)[field], value)
+	return sealed
+}
+
+// Pretend writes a party's identity over that of the one who signed.
+func Pretend(p *Party, sealed []byte) []byte {
+	to := p.Signer.Public().Fingerprint()
+	return Relabel(sealed, FieldSenderIdentity, to[:]...)
 }

@@ -26,3 +26,22 @@ func (p *Party) Metric(name string, values ...string) (sum float64) {
 	}
 	return sum
 }
+
+// Refusals counts what the party refused, by reason.
+func (p *Party) Refusals() map[string]float64 {
+	p.world.t.Helper()
+	families, err := p.Metrics.Gather()
+	if err != nil {
+		p.world.t.Fatal(err)
+	}
+	counted := map[string]float64{}
+	for _, family := range families {
+		if family.GetName() != "enclave_refused_total" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			counted[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+		}
+	}
+	return counted
+}

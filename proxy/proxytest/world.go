@@ -150,6 +150,13 @@ func (p *Party) Start() {
 	go func() { p.done <- enclave.Run(ctx) }()
 }
 
+// ForgetKey lets the party ask for another's PerVasp key the next time.
+func (p *Party) ForgetKey(of *Party) {
+	if err := p.cache.DropPeerKey(context.Background(), keyring.Ref{VASP: of.ID, Type: identity.PerVASP}); err != nil {
+		p.world.t.Fatal(err)
+	}
+}
+
 // LegalPerson is a party's own IVMS101 part.
 func LegalPerson(id identity.VASPID) string {
 	return `{"legalPerson":{"name":{"nameIdentifier":[{"legalPersonName":"Co ` + id.String() + `","legalPersonNameIdentifierType":"LEGL"}]}}}`
