@@ -21,7 +21,7 @@ type loading struct {
 	compiler *jsonschema.Compiler
 }
 
-const location = "openapi.json"
+const location = "mem:///openapi.json"
 
 func mustLoad(text []byte) *Document {
 	root, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
