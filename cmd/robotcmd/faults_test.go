@@ -467,19 +467,19 @@ func TestSlowWaits(t *testing.T) {
 	}
 }
 
-// What never ends by itself ends with the robot, and a connection that saw a
-// slow answer is good for another.
+// What never ends by itself ends with the robot, while somebody still waits.
 func TestFaultsEndWithTheRobot(t *testing.T) {
 	for _, name := range []string{"hang", "stall", "slow", "slow-drip", "endless", "endless-head"} {
 		t.Run(name, func(t *testing.T) {
-			robot := start(t) // whose cleanup waits for its end
-			plant(t, robot, `{"api":"account","fault":"`+name+`","delayMs":`+map[bool]string{true: "0", false: "3600000"}[strings.HasPrefix(name, "endless")]+`}`)
-			c := open(t, robot, questions["account"][0], questions["account"][1])
+			var c net.Conn
 			read := make(chan struct{})
+			t.Cleanup(func() { c.Close(); <-read }) // after the robot's end, for which start's cleanup waits
+			robot := start(t)
+			plant(t, robot, `{"api":"account","fault":"`+name+`","delayMs":`+map[bool]string{true: "0", false: "3600000"}[strings.HasPrefix(name, "endless")]+`}`)
+			c = open(t, robot, questions["account"][0], questions["account"][1])
 			go func() { defer close(read); io.Copy(io.Discard, c) }()
 			for len(show[seen](t, robot+"/requests")) == 0 {
 			}
-			t.Cleanup(func() { c.Close(); <-read })
 		})
 	}
 }
