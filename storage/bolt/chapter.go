@@ -1,0 +1,222 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"unicode"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// A chapter says of up to 512 neighbouring rows what a filter asks of them,
+// in some 15 bytes a row, so that a list counts and finds its page without
+// looking at the rows. It is sealed as a whole and rewritten in the
+// transaction that changes one of its rows.
+const chapterRows = 512
+
+// kind is what a filter asks of a row, beyond its time and its tags. Many
+// rows are of one kind. Symbol and network are hashes of fixed length, since
+// the texts are the counterparty's choice and may be long.
+type kind struct {
+	result                    storage.Result
+	flags                     byte // as in the row's header
+	opposite, symbol, network short
+}
+
+// short is a keyed hash in 8 bytes; zero stands for no value.
+type short [8]byte
+
+const kindLength = 1 + 1 + 3*8
+
+func newKind(keys *atrest.Keys, h *rowHead, v *storage.Verification) kind {
+	return kind{
+		result: h.result, flags: h.flags(), opposite: h.opposite,
+		symbol: foldedTag(keys, "symbol", v.Asset.Symbol), network: foldedTag(keys, "network", v.Asset.Network),
+	}
+}
+
+// foldedTag is equal for texts that strings.EqualFold calls equal.
+func foldedTag(keys *atrest.Keys, purpose, text string) (tag short) {
+	if text == "" {
+		return tag
+	}
+	full := keys.Index(purpose, []byte(fold(text)))
+	copy(tag[:], full[:])
+	return tag
+}
+
+// fold puts the least of those that Unicode's simple folding calls equal in
+// the place of every character.
+func fold(text string) string {
+	runes := []rune(text)
+	for i, r := range runes {
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			runes[i] = min(runes[i], f)
+		}
+	}
+	return string(runes)
+}
+
+// chapter has its rows in the order of time. Row i is kinds[codes[i]].
+type chapter struct {
+	rows  []rowKey
+	codes []uint16
+	kinds []kind
+}
+
+// find says where a row is, or would be.
+func (c *chapter) find(k rowKey) (i int, found bool) {
+	return slices.BinarySearchFunc(c.rows, k, func(a, b rowKey) int { return bytes.Compare(a[:], b[:]) })
+}
+
+func (c *chapter) kind(i int) kind { return c.kinds[c.codes[i]] }
+
+func (c *chapter) code(of kind) uint16 {
+	i := slices.Index(c.kinds, of)
+	if i < 0 {
+		i = len(c.kinds)
+		c.kinds = append(c.kinds, of)
+	}
+	return uint16(i)
+}
+
+func (c *chapter) insert(i int, k rowKey, of kind) {
+	c.rows = slices.Insert(c.rows, i, k)
+	c.codes = slices.Insert(c.codes, i, c.code(of))
+}
+
+func (c *chapter) remove(i int) {
+	c.rows = slices.Delete(c.rows, i, i+1)
+	c.codes = slices.Delete(c.codes, i, i+1)
+}
+
+// split takes the rows from the i-th on into a chapter of their own.
+func (c *chapter) split(i int) *chapter {
+	right := &chapter{slices.Clone(c.rows[i:]), slices.Clone(c.codes[i:]), slices.Clone(c.kinds)}
+	c.rows, c.codes = c.rows[:i], c.codes[:i]
+	return right
+}
+
+// tidy leaves out kinds that no row has any more, in the order of the rows.
+func (c *chapter) tidy() {
+	const none = 0xffff
+	moved := slices.Repeat([]uint16{none}, len(c.kinds))
+	var kinds []kind
+	for i, code := range c.codes {
+		if moved[code] == none {
+			moved[code] = uint16(len(kinds))
+			kinds = append(kinds, c.kinds[code])
+		}
+		c.codes[i] = moved[code]
+	}
+	c.kinds = kinds
+}
+
+// encode gives the plaintext: no members, and three sections. The first has
+// the kinds, each result u8 ‖ flags u8 ‖ opposite 8 ‖ symbol 8 ‖ network 8;
+// the second the number of its kind (u16) for every row; the third the rows,
+// each as the distance from the one before: created uvarint ‖ record varint.
+func (c *chapter) encode() ([]byte, error) {
+	c.tidy()
+	kinds := make([]byte, 0, kindLength*len(c.kinds))
+	for _, k := range c.kinds {
+		kinds = append(kinds, byte(k.result), k.flags)
+		kinds = append(append(append(kinds, k.opposite[:]...), k.symbol[:]...), k.network[:]...)
+	}
+	codes := make([]byte, 0, 2*len(c.codes))
+	for _, code := range c.codes {
+		codes = binary.BigEndian.AppendUint16(codes, code)
+	}
+	rows := make([]byte, 0, 6*len(c.rows))
+	var last rowKey
+	for _, k := range c.rows {
+		rows = binary.AppendUvarint(rows, k.milliseconds()-last.milliseconds())
+		rows = binary.AppendVarint(rows, int64(k.record()-last.record()))
+		last = k
+	}
+	return encodeRecord(chapterRecord{}, kinds, codes, rows)
+}
+
+type chapterRecord struct{}
+
+var errChapter = errors.New("decode chapter: malformed")
+
+// decodeChapter reads what encode made; a chapter that is not in order, or
+// names what is not there, is refused.
+func decodeChapter(plaintext []byte) (*chapter, error) {
+	c, rows, err := decodeKinds(plaintext)
+	if err != nil {
+		return nil, err
+	}
+	c.rows = make([]rowKey, len(c.codes), chapterRows)
+	var last rowKey
+	for i := range c.rows {
+		created, n := binary.Uvarint(rows)
+		if n <= 0 {
+			return nil, errChapter
+		}
+		record, m := binary.Varint(rows[n:])
+		if m <= 0 {
+			return nil, errChapter
+		}
+		k := rowKeyOf(last.milliseconds()+created, last.record()+uint64(record))
+		if bytes.Compare(k[:], last[:]) <= 0 {
+			return nil, errChapter
+		}
+		c.rows[i], last, rows = k, k, rows[n+m:]
+	}
+	if len(rows) != 0 {
+		return nil, errChapter
+	}
+	return c, nil
+}
+
+// decodeKinds reads all but the rows, which it gives as they are.
+func decodeKinds(plaintext []byte) (c *chapter, rows []byte, err error) {
+	sections, err := decodeRecord(plaintext, &chapterRecord{}, 3)
+	if err != nil {
+		return nil, nil, err
+	}
+	kinds, codes := sections[0], sections[1]
+	if len(kinds)%kindLength != 0 || len(codes)%2 != 0 || len(codes)/2 > chapterRows || len(kinds)/kindLength > chapterRows {
+		return nil, nil, errChapter
+	}
+	c = &chapter{kinds: make([]kind, len(kinds)/kindLength), codes: make([]uint16, len(codes)/2, chapterRows)}
+	for i := range c.kinds {
+		c.kinds[i] = parseKind(kinds[i*kindLength:])
+	}
+	for i := range c.codes {
+		c.codes[i] = binary.BigEndian.Uint16(codes[2*i:])
+		if int(c.codes[i]) >= len(c.kinds) {
+			return nil, nil, errChapter
+		}
+	}
+	return c, sections[2], nil
+}
+
+func parseKind(b []byte) (k kind) {
+	k.result, k.flags = storage.Result(b[0]), b[1]
+	copy(k.opposite[:], b[2:])
+	copy(k.symbol[:], b[10:])
+	copy(k.network[:], b[18:])
+	return k
+}
+
+// tally is a chapter without its rows: how many there are of each kind.
+// Nobody changes one.
+type tally struct {
+	rows   int
+	kinds  []kind
+	counts []uint16
+}
+
+func (c *chapter) tally() *tally {
+	t := &tally{len(c.codes), c.kinds, make([]uint16, len(c.kinds))}
+	for _, code := range c.codes {
+		t.counts[code]++
+	}
+	return t
+}
