@@ -11,11 +11,11 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
-// A chapter says of up to 512 neighbouring rows what a filter asks of them,
-// in some 15 bytes a row, so that a list counts and finds its page without
+// A chapter says of up to 256 neighbouring rows what a filter asks of them,
+// in some 15 bytes each, so that a list counts and finds its page without
 // looking at the rows. It is sealed as a whole and rewritten in the
 // transaction that changes one of its rows.
-const chapterRows = 512
+const chapterRows = 256 // so that the number of a kind is one byte
 
 // kind is what a filter asks of a row, beyond its time and its tags. Many
 // rows are of one kind. Symbol and network are hashes of fixed length, since
@@ -63,7 +63,7 @@ func fold(text string) string {
 // chapter has its rows in the order of time. Row i is kinds[codes[i]].
 type chapter struct {
 	rows  []rowKey
-	codes []uint16
+	codes []byte
 	kinds []kind
 }
 
@@ -74,18 +74,24 @@ func (c *chapter) find(k rowKey) (i int, found bool) {
 
 func (c *chapter) kind(i int) kind { return c.kinds[c.codes[i]] }
 
-func (c *chapter) code(of kind) uint16 {
-	i := slices.Index(c.kinds, of)
-	if i < 0 {
-		i = len(c.kinds)
+// setKind gives a row its kind.
+func (c *chapter) setKind(i int, of kind) {
+	code := slices.Index(c.kinds, of)
+	if code < 0 && len(c.kinds) == chapterRows {
+		c.codes[i] = c.codes[(i+1)%len(c.codes)] // its own kind may be one that is left out
+		c.tidy()
+	}
+	if code < 0 {
+		code = len(c.kinds)
 		c.kinds = append(c.kinds, of)
 	}
-	return uint16(i)
+	c.codes[i] = byte(code)
 }
 
 func (c *chapter) insert(i int, k rowKey, of kind) {
 	c.rows = slices.Insert(c.rows, i, k)
-	c.codes = slices.Insert(c.codes, i, c.code(of))
+	c.codes = slices.Insert(c.codes, i, 0)
+	c.setKind(i, of)
 }
 
 func (c *chapter) remove(i int) {
@@ -102,22 +108,22 @@ func (c *chapter) split(i int) *chapter {
 
 // tidy leaves out kinds that no row has any more, in the order of the rows.
 func (c *chapter) tidy() {
-	const none = 0xffff
-	moved := slices.Repeat([]uint16{none}, len(c.kinds))
+	const none = -1
+	moved := slices.Repeat([]int{none}, len(c.kinds))
 	var kinds []kind
 	for i, code := range c.codes {
 		if moved[code] == none {
-			moved[code] = uint16(len(kinds))
+			moved[code] = len(kinds)
 			kinds = append(kinds, c.kinds[code])
 		}
-		c.codes[i] = moved[code]
+		c.codes[i] = byte(moved[code])
 	}
 	c.kinds = kinds
 }
 
 // encode gives the plaintext: no members, and three sections. The first has
 // the kinds, each result u8 ‖ flags u8 ‖ opposite 8 ‖ symbol 8 ‖ network 8;
-// the second the number of its kind (u16) for every row; the third the rows,
+// the second the number of its kind (u8) for every row; the third the rows,
 // each as the distance from the one before: created uvarint ‖ record varint.
 func (c *chapter) encode() ([]byte, error) {
 	c.tidy()
@@ -126,10 +132,6 @@ func (c *chapter) encode() ([]byte, error) {
 		kinds = append(kinds, byte(k.result), k.flags)
 		kinds = append(append(append(kinds, k.opposite[:]...), k.symbol[:]...), k.network[:]...)
 	}
-	codes := make([]byte, 0, 2*len(c.codes))
-	for _, code := range c.codes {
-		codes = binary.BigEndian.AppendUint16(codes, code)
-	}
 	rows := make([]byte, 0, 6*len(c.rows))
 	var last rowKey
 	for _, k := range c.rows {
@@ -137,7 +139,7 @@ func (c *chapter) encode() ([]byte, error) {
 		rows = binary.AppendVarint(rows, int64(k.record()-last.record()))
 		last = k
 	}
-	return encodeRecord(chapterRecord{}, kinds, codes, rows)
+	return encodeRecord(chapterRecord{}, kinds, c.codes, rows)
 }
 
 type chapterRecord struct{}
@@ -181,18 +183,15 @@ func decodeKinds(plaintext []byte) (c *chapter, rows []byte, err error) {
 		return nil, nil, err
 	}
 	kinds, codes := sections[0], sections[1]
-	if len(kinds)%kindLength != 0 || len(codes)%2 != 0 || len(codes)/2 > chapterRows || len(kinds)/kindLength > chapterRows {
+	if len(kinds)%kindLength != 0 || len(codes) > chapterRows || len(kinds)/kindLength > chapterRows {
 		return nil, nil, errChapter
 	}
-	c = &chapter{kinds: make([]kind, len(kinds)/kindLength), codes: make([]uint16, len(codes)/2, chapterRows)}
+	c = &chapter{kinds: make([]kind, len(kinds)/kindLength), codes: codes}
 	for i := range c.kinds {
 		c.kinds[i] = parseKind(kinds[i*kindLength:])
 	}
-	for i := range c.codes {
-		c.codes[i] = binary.BigEndian.Uint16(codes[2*i:])
-		if int(c.codes[i]) >= len(c.kinds) {
-			return nil, nil, errChapter
-		}
+	if len(codes) > 0 && int(slices.Max(codes)) >= len(c.kinds) {
+		return nil, nil, errChapter
 	}
 	return c, sections[2], nil
 }

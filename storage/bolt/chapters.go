@@ -15,12 +15,16 @@ import (
 // and is never dropped, so that every row key belongs to one.
 
 // openChapter is a chapter that the writer has open: it is sealed again when
-// the transaction ends.
+// the transaction ends, and stays open for the next one.
 type openChapter struct {
 	key rowKey
 	*chapter
 	changed bool
 }
+
+// maxOpen is how many the writer keeps open: new rows and their answers mostly
+// go to the last one or two.
+const maxOpen = 4
 
 // chapterAt finds the chapter that a row key belongs to, and the key of the
 // next one, nil for the last.
@@ -119,7 +123,7 @@ func (t *txn) relist(k rowKey, of kind) error {
 	if err != nil || c.kind(i) == of {
 		return err
 	}
-	c.codes[i] = c.code(of)
+	c.setKind(i, of)
 	c.changed = true
 	return nil
 }
@@ -219,8 +223,8 @@ type keptTally struct {
 	*tally
 }
 
-// maxTallies bounds the memory, some 5 kB each: two million rows.
-const maxTallies = 4096
+// maxTallies bounds the memory, some 3 kB each: two million rows.
+const maxTallies = 8192
 
 func (s *tallies) get(k rowKey, version uint64) *tally {
 	s.mu.Lock()

@@ -83,11 +83,12 @@ type DB struct {
 	tallies tallies // of chapters that lists have read
 
 	// The writer's own.
-	state    *state          // as committed
-	outdated bool            // the file was of an older schema when it was opened
-	unsaved  map[uint32]bool // periods with a key that no commit has kept
-	full     bool            // the last commit found no room
-	stuck    bool            // bbolt keeps its writer lock
+	state    *state                  // as committed
+	outdated bool                    // the file was of an older schema when it was opened
+	chapters map[rowKey]*openChapter // those written last, as committed
+	unsaved  map[uint32]bool         // periods with a key that no commit has kept
+	full     bool                    // the last commit found no room
+	stuck    bool                    // bbolt keeps its writer lock
 }
 
 var _ storage.History = (*DB)(nil)
