@@ -148,8 +148,8 @@ func seekBelow(c *bbolt.Cursor, bound []byte) (key, value []byte) {
 	return c.Prev()
 }
 
-// visit counts the rows of one chapter, and says how many it has in all. Only
-// the whole of a chapter, and none of it on the page, is counted unopened.
+// visit counts the rows of one chapter, and says how many it has in all. It
+// opens one that has rows of the page, or that a bound may go through.
 func (l *listing) visit(t *txn, key rowKey, value []byte, whole bool) (rows int, err error) {
 	if err := l.ctx.Err(); err != nil {
 		return 0, err
@@ -158,7 +158,7 @@ func (l *listing) visit(t *txn, key rowKey, value []byte, whole bool) (rows int,
 	if err != nil {
 		return 0, err
 	}
-	if n := l.matching(tally); whole && (l.pageFull() || l.count+n <= l.f.Offset) {
+	if n := l.matching(tally); n == 0 || whole && (l.pageFull() || l.count+n <= l.f.Offset) {
 		l.count += n
 		return tally.rows, nil
 	}

@@ -99,6 +99,25 @@ func (c *rowChange) locate(t *txn) (*rowHead, error) {
 	return &head, nil
 }
 
+// dropRow deletes a row with all that leads to it. It opens the row, whose
+// name is sealed in it.
+func (t *txn) dropRow(k rowKey) error {
+	v, head, err := t.listed(k)
+	if err != nil {
+		return err
+	}
+	if err := t.delist(k); err != nil {
+		return err
+	}
+	if err := t.moveTags(k, &head, &rowHead{}); err != nil {
+		return err
+	}
+	if err := t.dropIndex(byUUID, uuidKey(v.Originating, v.UUID)); err != nil {
+		return err
+	}
+	return t.drop(verifications, k[:])
+}
+
 // rowCell finds the stored value that an index entry promises.
 func (t *txn) rowCell(ref rowRef) (header, []byte, error) {
 	value := t.bucket(verifications).Get(ref.key[:])
