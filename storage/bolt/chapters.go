@@ -140,7 +140,7 @@ func (t *txn) delist(k rowKey) error {
 		return nil
 	}
 	delete(t.chapters, c.key)
-	return t.drop(chapters, c.key[:])
+	return t.dropChapter(c.key)
 }
 
 // listing finds a row that must be in its chapter.
@@ -158,12 +158,22 @@ func (t *txn) listing(k rowKey) (*openChapter, int, error) {
 
 var errUnlisted = fmt.Errorf("%s: a row is not in its chapter: %w", chapters.name, storage.ErrCorrupt)
 
+func (t *txn) dropChapter(key rowKey) error {
+	h, _, err := chapters.parseCell(key[:], t.bucket(chapters).Get(key[:]))
+	if err != nil {
+		return err
+	}
+	t.state.Writes -= h.version
+	return t.drop(chapters, key[:])
+}
+
 func (t *txn) saveChapter(c *openChapter) error {
 	plaintext, err := c.encode()
 	if err != nil {
 		return err
 	}
 	c.changed = false
+	t.state.Writes++
 	return t.put(chapters, c.key[:], header{}, plaintext)
 }
 

@@ -64,17 +64,24 @@ func (t *txn) checkRow(k rowKey, reader *chapterReader, tags *[len(tagIndexes)]u
 
 // checkChapters wants no more in the chapters than the rows that were found.
 func (t *txn) checkChapters(rows uint64) error {
-	var n uint64
-	err := t.each(chapters, func(_ []byte, _ header, plaintext []byte) error {
+	s, err := t.loadState()
+	if err != nil {
+		return err
+	}
+	var n, writes uint64
+	err = t.each(chapters, func(_ []byte, h header, plaintext []byte) error {
 		c, err := decodeChapter(plaintext)
 		if err != nil {
 			return corrupt(err)
 		}
-		n += uint64(len(c.rows))
+		n, writes = n+uint64(len(c.rows)), writes+h.version
 		return nil
 	})
 	if err == nil && n != rows {
 		err = fmt.Errorf("%s: %d rows, there are %d: %w", chapters.name, n, rows, storage.ErrCorrupt)
+	}
+	if err == nil && writes != s.Writes {
+		err = errOlderChapter
 	}
 	return err
 }

@@ -56,6 +56,7 @@ type listing struct {
 
 	rows  []*storage.Verification
 	count int
+	seen  struct{ rows, writes uint64 } // of the chapters that were passed
 	work  work
 }
 
@@ -108,37 +109,43 @@ func (l *listing) byChapters(t *txn) error {
 	if err != nil {
 		return err
 	}
-	written, seen := state.Cells[verifications.name], uint64(0)
 	inside := l.f.To.IsZero() // all of the chapter is below the upper bound
 	c := t.bucket(chapters).Cursor()
 	for key, value := seekBelow(c, l.upper); key != nil; key, value = c.Prev() {
 		if len(key) != len(rowKey{}) {
 			return fmt.Errorf("%s: key of %d bytes: %w", chapters.name, len(key), storage.ErrCorrupt)
 		}
-		n, err := l.visit(t, rowKey(key), value, inside && bytes.Compare(l.lower, key) <= 0)
-		if err != nil {
+		if err := l.visit(t, rowKey(key), value, inside && bytes.Compare(l.lower, key) <= 0); err != nil {
 			return err
 		}
-		seen, inside = seen+uint64(n), true
+		inside = true
 		if l.always() && !l.kinds && l.pageFull() {
-			l.count = int(written)
+			l.count = int(state.Cells[verifications.name])
 			return nil
 		}
 		if bytes.Compare(key, l.lower) <= 0 {
 			break
 		}
 	}
-	return l.sawAll(seen, written)
+	return l.sawAll(state)
 }
 
 // sawAll checks that a walk over everything saw everything: a damaged page
-// can lose chapters without a trace.
-func (l *listing) sawAll(seen, written uint64) error {
-	if l.always() && seen != written {
-		return fmt.Errorf("%s: %d rows, %d were written: %w", chapters.name, seen, written, storage.ErrCorrupt)
+// can lose chapters without a trace, and one that is put back as it was opens.
+func (l *listing) sawAll(s *state) error {
+	if !l.always() {
+		return nil
+	}
+	if written := s.Cells[verifications.name]; l.seen.rows != written {
+		return fmt.Errorf("%s: %d rows, %d were written: %w", chapters.name, l.seen.rows, written, storage.ErrCorrupt)
+	}
+	if l.seen.writes != s.Writes {
+		return errOlderChapter
 	}
 	return nil
 }
+
+var errOlderChapter = fmt.Errorf("%s: one is of another version than was written: %w", chapters.name, storage.ErrCorrupt)
 
 // seekBelow stands the cursor on the last key below a bound.
 func seekBelow(c *bbolt.Cursor, bound []byte) (key, value []byte) {
@@ -148,26 +155,27 @@ func seekBelow(c *bbolt.Cursor, bound []byte) (key, value []byte) {
 	return c.Prev()
 }
 
-// visit counts the rows of one chapter, and says how many it has in all. It
-// opens one that has rows of the page, or that a bound may go through.
-func (l *listing) visit(t *txn, key rowKey, value []byte, whole bool) (rows int, err error) {
+// visit counts the rows of one chapter. It opens one that has rows of the
+// page, or that a bound may go through.
+func (l *listing) visit(t *txn, key rowKey, value []byte, whole bool) error {
 	if err := l.ctx.Err(); err != nil {
-		return 0, err
+		return err
 	}
 	tally, err := l.tally(t, key, value)
 	if err != nil {
-		return 0, err
+		return err
 	}
+	l.seen.rows += uint64(tally.rows)
 	if n := l.matching(tally); n == 0 || whole && (l.pageFull() || l.count+n <= l.f.Offset) {
 		l.count += n
-		return tally.rows, nil
+		return nil
 	}
 	l.work.chapters++
 	chapter, err := t.openChapter(key[:], value)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return tally.rows, l.takeFrom(t, chapter)
+	return l.takeFrom(t, chapter)
 }
 
 func (l *listing) tally(t *txn, key rowKey, value []byte) (*tally, error) {
@@ -176,6 +184,7 @@ func (l *listing) tally(t *txn, key rowKey, value []byte) (*tally, error) {
 		return nil, err
 	}
 	l.work.tallies++
+	l.seen.writes += h.version
 	if kept := t.db.tallies.get(key, h.version); kept != nil {
 		return kept, nil
 	}

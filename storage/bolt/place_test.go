@@ -282,8 +282,9 @@ func fillChapters(tb testing.TB, db *bolt.DB, n int) {
 	}
 }
 
-// A chapter put back as it was says what is not so any more of a row: the
-// list that shows the row finds out, and so does Check.
+// A chapter put back as it was says what is not so any more of a row: a list
+// that shows the row finds out, and so does every one over the chapters, for
+// the state knows how often they were written.
 func TestAnOlderChapterPutBack(t *testing.T) {
 	path := newPath(t)
 	db := mustOpen(t, options(t, path))
@@ -301,8 +302,10 @@ func TestAnOlderChapterPutBack(t *testing.T) {
 	mustClose(t, db)
 	edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("chapters")).Put(keys[0], values[0]) })
 	db = mustOpen(t, options(t, path))
-	if _, count, err := db.List(t.Context(), storage.Filter{Result: old}); !errors.Is(err, storage.ErrCorrupt) {
-		t.Errorf("List counts %d, %v, want ErrCorrupt", count, err)
+	for _, f := range []storage.Filter{{Result: old}, {Result: storage.TransferError}, {Result: old, From: v.CreatedAt}} {
+		if _, count, err := db.List(t.Context(), f); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("List(%+v) counts %d, %v, want ErrCorrupt", f, count, err)
+		}
 	}
 	if err := db.Check(t.Context()); !errors.Is(err, storage.ErrCorrupt) {
 		t.Errorf("Check: %v, want ErrCorrupt", err)
