@@ -26,8 +26,10 @@ type kind struct {
 	opposite, symbol, network short
 }
 
-// short is a keyed hash in 8 bytes; zero stands for no value.
-type short [8]byte
+// short is the first 8 bytes of a keyed hash; zero stands for no value.
+type short uint64
+
+func shorten(hash [16]byte) short { return short(binary.BigEndian.Uint64(hash[:])) }
 
 const kindLength = 1 + 1 + 3*8
 
@@ -39,13 +41,11 @@ func newKind(keys *atrest.Keys, h *rowHead, v *storage.Verification) kind {
 }
 
 // foldedTag is equal for texts that strings.EqualFold calls equal.
-func foldedTag(keys *atrest.Keys, purpose, text string) (tag short) {
+func foldedTag(keys *atrest.Keys, purpose, text string) short {
 	if text == "" {
-		return tag
+		return 0
 	}
-	full := keys.Index(purpose, []byte(fold(text)))
-	copy(tag[:], full[:])
-	return tag
+	return shorten(keys.Index(purpose, []byte(fold(text))))
 }
 
 // fold puts the least of those that Unicode's simple folding calls equal in
@@ -130,7 +130,9 @@ func (c *chapter) encode() ([]byte, error) {
 	kinds := make([]byte, 0, kindLength*len(c.kinds))
 	for _, k := range c.kinds {
 		kinds = append(kinds, byte(k.result), k.flags)
-		kinds = append(append(append(kinds, k.opposite[:]...), k.symbol[:]...), k.network[:]...)
+		for _, tag := range []short{k.opposite, k.symbol, k.network} {
+			kinds = binary.BigEndian.AppendUint64(kinds, uint64(tag))
+		}
 	}
 	rows := make([]byte, 0, 6*len(c.rows))
 	var last rowKey
@@ -149,18 +151,91 @@ var errChapter = errors.New("decode chapter: malformed")
 // decodeChapter reads what encode made; a chapter that is not in order, or
 // names what is not there, is refused.
 func decodeChapter(plaintext []byte) (*chapter, error) {
-	c, rows, err := decodeKinds(plaintext)
+	t, err := decodeTally(plaintext)
 	if err != nil {
 		return nil, err
 	}
-	c.rows = make([]rowKey, len(c.codes), chapterRows)
+	return t.unpack()
+}
+
+// tally is a chapter as lists keep it: counted, and with its rows as they lie
+// in the file. Nobody changes one.
+type tally struct {
+	kinds  []kind
+	counts []uint16 // rows of each kind
+	codes  []byte
+	rows   []byte
+}
+
+func decodeTally(plaintext []byte) (*tally, error) {
+	sections, err := decodeRecord(plaintext, &chapterRecord{}, 3)
+	if err != nil {
+		return nil, err
+	}
+	kinds, codes := sections[0], sections[1]
+	n := len(kinds) / kindLength
+	if len(kinds)%kindLength != 0 || n > chapterRows || len(codes) > chapterRows {
+		return nil, errChapter
+	}
+	t := &tally{kinds: make([]kind, n), counts: make([]uint16, n), codes: codes, rows: sections[2]}
+	for i := range t.kinds {
+		t.kinds[i] = parseKind(kinds[i*kindLength:])
+	}
+	for _, code := range codes {
+		if int(code) >= n {
+			return nil, errChapter
+		}
+		t.counts[code]++
+	}
+	return t, nil
+}
+
+func parseKind(b []byte) kind {
+	tag := func(at int) short { return short(binary.BigEndian.Uint64(b[at:])) }
+	return kind{storage.Result(b[0]), b[1], tag(2), tag(10), tag(18)}
+}
+
+// pattern is what a filter asks of a kind. What is zero in it is not asked
+// for; flags are those that must be set.
+type pattern struct {
+	kind
+	state                     uint16 // bits of result and flags to compare
+	opposite, symbol, network short  // bits of the tags to compare
+}
+
+func newPattern(of kind) pattern {
+	all := func(asked bool) short {
+		if asked {
+			return ^short(0)
+		}
+		return 0
+	}
+	p := pattern{kind: of, state: uint16(of.flags), opposite: all(of.opposite != 0), symbol: all(of.symbol != 0), network: all(of.network != 0)}
+	if of.result != 0 {
+		p.state |= 0xff00
+	}
+	return p
+}
+
+func (k *kind) state() uint16 { return uint16(k.result)<<8 | uint16(k.flags) }
+
+// matches has one branch: a list asks it a million times.
+func (p *pattern) matches(k *kind) bool {
+	return (k.opposite^p.kind.opposite)&p.opposite|(k.symbol^p.kind.symbol)&p.symbol|(k.network^p.kind.network)&p.network|
+		short((k.state()^p.kind.state())&p.state) == 0
+}
+
+// unpack gives a chapter of its own, which may be changed.
+func (t *tally) unpack() (*chapter, error) {
+	c := &chapter{rows: make([]rowKey, len(t.codes), chapterRows), codes: bytes.Clone(t.codes), kinds: slices.Clone(t.kinds)}
+	packed := t.rows
 	var last rowKey
 	for i := range c.rows {
-		created, n := binary.Uvarint(rows)
+		created, n := binary.Uvarint(packed)
 		if n <= 0 {
 			return nil, errChapter
 		}
-		record, m := binary.Varint(rows[n:])
+		record, m := binary.Varint(packed[n:])
 		if m <= 0 {
 			return nil, errChapter
 		}
@@ -168,54 +243,10 @@ func decodeChapter(plaintext []byte) (*chapter, error) {
 		if bytes.Compare(k[:], last[:]) <= 0 {
 			return nil, errChapter
 		}
-		c.rows[i], last, rows = k, k, rows[n+m:]
+		c.rows[i], last, packed = k, k, packed[n+m:]
 	}
-	if len(rows) != 0 {
+	if len(packed) != 0 {
 		return nil, errChapter
 	}
 	return c, nil
-}
-
-// decodeKinds reads all but the rows, which it gives as they are.
-func decodeKinds(plaintext []byte) (c *chapter, rows []byte, err error) {
-	sections, err := decodeRecord(plaintext, &chapterRecord{}, 3)
-	if err != nil {
-		return nil, nil, err
-	}
-	kinds, codes := sections[0], sections[1]
-	if len(kinds)%kindLength != 0 || len(codes) > chapterRows || len(kinds)/kindLength > chapterRows {
-		return nil, nil, errChapter
-	}
-	c = &chapter{kinds: make([]kind, len(kinds)/kindLength), codes: codes}
-	for i := range c.kinds {
-		c.kinds[i] = parseKind(kinds[i*kindLength:])
-	}
-	if len(codes) > 0 && int(slices.Max(codes)) >= len(c.kinds) {
-		return nil, nil, errChapter
-	}
-	return c, sections[2], nil
-}
-
-func parseKind(b []byte) (k kind) {
-	k.result, k.flags = storage.Result(b[0]), b[1]
-	copy(k.opposite[:], b[2:])
-	copy(k.symbol[:], b[10:])
-	copy(k.network[:], b[18:])
-	return k
-}
-
-// tally is a chapter without its rows: how many there are of each kind.
-// Nobody changes one.
-type tally struct {
-	rows   int
-	kinds  []kind
-	counts []uint16
-}
-
-func (c *chapter) tally() *tally {
-	t := &tally{len(c.codes), c.kinds, make([]uint16, len(c.kinds))}
-	for _, code := range c.codes {
-		t.counts[code]++
-	}
-	return t
 }

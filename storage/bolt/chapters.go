@@ -195,7 +195,7 @@ type chapterReader struct {
 	t         *txn
 	chapter   *chapter
 	key, next []byte
-	opened    int // chapters
+	work      *work
 }
 
 func (r *chapterReader) kind(k rowKey) (kind, error) {
@@ -216,8 +216,11 @@ func (r *chapterReader) turn(k rowKey) (err error) {
 	if r.key, value, r.next, err = chapterAt(r.t.bucket(chapters).Cursor(), k); err != nil {
 		return err
 	}
-	r.opened++
-	r.chapter, err = r.t.openChapter(r.key, value)
+	tally, err := r.t.tally(rowKey(r.key), value, r.work)
+	if err != nil {
+		return err
+	}
+	r.chapter, err = tally.read(r.work)
 	return err
 }
 
@@ -233,8 +236,42 @@ type keptTally struct {
 	*tally
 }
 
-// maxTallies bounds the memory, some 3 kB each: two million rows.
+// maxTallies bounds the memory, some 7 kB each: two million rows.
 const maxTallies = 8192
+
+// tally gives what a chapter holds, and opens it when that is not known.
+func (t *txn) tally(key rowKey, value []byte, w *work) (*tally, error) {
+	h, _, err := chapters.parseCell(key[:], value)
+	if err != nil {
+		return nil, err
+	}
+	w.passed++
+	w.writes += h.version
+	if kept := t.db.tallies.get(key, h.version); kept != nil {
+		return kept, nil
+	}
+	w.opened++
+	_, plaintext, err := chapters.openCell(t.keys, key[:], value)
+	if err != nil {
+		return nil, err
+	}
+	tally, err := decodeTally(plaintext)
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	t.db.tallies.put(key, h.version, tally)
+	return tally, nil
+}
+
+// read is unpack for a list.
+func (t *tally) read(w *work) (*chapter, error) {
+	w.unpacked++
+	c, err := t.unpack()
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	return c, nil
+}
 
 func (s *tallies) get(k rowKey, version uint64) *tally {
 	s.mu.Lock()

@@ -28,7 +28,7 @@ func (db *DB) Check(ctx context.Context) error {
 func (t *txn) checkRows(ctx context.Context) error {
 	var rows uint64
 	var tags [len(tagIndexes)]uint64
-	reader := &chapterReader{t: t}
+	reader := &chapterReader{t: t, work: &work{}}
 	err := t.bucket(verifications).ForEach(func(key, _ []byte) error {
 		if len(key) != len(rowKey{}) {
 			return fmt.Errorf("%s: key of %d bytes: %w", verifications.name, len(key), storage.ErrCorrupt)

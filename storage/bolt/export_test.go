@@ -49,13 +49,13 @@ func Kinds(c *chapter) (all []string) {
 func SampleChapter(n int) *chapter {
 	c := &chapter{}
 	for i := range n {
-		c.insert(i, rowKeyOf(1e12+uint64(i*i), uint64(1000-i)), kind{result: storage.Result(i % 7), symbol: short{byte(i)}})
+		c.insert(i, rowKeyOf(1e12+uint64(i*i), uint64(1000-i)), kind{result: storage.Result(i % 7), symbol: short(i)})
 	}
 	return c
 }
 
 // Work is what a list looked at.
-type Work struct{ Rows, Entries, Chapters, Tallies int }
+type Work struct{ Rows, Entries, Passed, Opened, Unpacked int }
 
 // ListWork lists, and says what it took.
 func (db *DB) ListWork(ctx context.Context, f storage.Filter) ([]*storage.Verification, int, Work, error) {
@@ -63,7 +63,7 @@ func (db *DB) ListWork(ctx context.Context, f storage.Filter) ([]*storage.Verifi
 	if err != nil {
 		return nil, 0, Work{}, err
 	}
-	return l.rows, l.count, Work{l.work.rows, l.work.entries, l.work.chapters, l.work.tallies}, nil
+	return l.rows, l.count, Work{l.work.rows, l.work.entries, l.work.passed, l.work.opened, l.work.unpacked}, nil
 }
 
 // InsertTogether writes new rows in one commit.

@@ -41,13 +41,11 @@ func (t tag) entry(k rowKey) []byte { return join(t[:], k[:]) }
 
 // oppositeTag hides which counterparty a row is about, and lets a filter
 // compare.
-func oppositeTag(keys *atrest.Keys, id identity.VASPID) (tag short) {
+func oppositeTag(keys *atrest.Keys, id identity.VASPID) short {
 	if id == 0 {
-		return tag
+		return 0
 	}
-	full := keys.Index("opposite-vasp", vaspKey(id))
-	copy(tag[:], full[:])
-	return tag
+	return shorten(keys.Index("opposite-vasp", vaspKey(id)))
 }
 
 func oppositeOf(v *storage.Verification) identity.VASPID {

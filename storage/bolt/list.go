@@ -49,23 +49,25 @@ type listing struct {
 	f   storage.Filter
 
 	head         rowHead // tags to compare; zero ones are not compared
-	want         kind    // opposite, symbol and network likewise
-	kinds        bool    // the filter asks for more than time and tags
+	want         pattern
+	kinds        bool // the filter asks for more than time and tags
 	tags         []taggedRows
 	lower, upper []byte // row keys: lower <= k < upper
 
 	rows  []*storage.Verification
 	count int
-	seen  struct{ rows, writes uint64 } // of the chapters that were passed
 	work  work
 }
 
 // work is what a list looked at.
 type work struct {
-	rows     int // opened
-	entries  int // of the tag indexes
-	chapters int // opened
-	tallies  int // passed
+	rows     int    // opened
+	entries  int    // of the tag indexes
+	passed   int    // chapters, all in all
+	opened   int    // those of them that were not known yet
+	unpacked int    // those of which single rows were looked at
+	inAll    uint64 // rows of the chapters that were passed
+	writes   uint64 // versions of the same
 }
 
 func (db *DB) newListing(ctx context.Context, f storage.Filter) *listing {
@@ -76,8 +78,8 @@ func (db *DB) newListing(ctx context.Context, f storage.Filter) *listing {
 	}
 	l := &listing{ctx: ctx, f: f, head: headOf(db.keys, asked)}
 	l.head.opposite = oppositeTag(db.keys, f.Opposite)
-	l.want = newKind(db.keys, &l.head, asked)
-	l.kinds = l.want != kind{}
+	of := newKind(db.keys, &l.head, asked)
+	l.want, l.kinds = newPattern(of), of != kind{}
 	l.lower, l.upper = boundKey(f.From, 0), boundKey(f.To, math.MaxUint64)
 	for i, tag := range l.head.tags {
 		if tag != tagOfNothing {
@@ -136,10 +138,10 @@ func (l *listing) sawAll(s *state) error {
 	if !l.always() {
 		return nil
 	}
-	if written := s.Cells[verifications.name]; l.seen.rows != written {
-		return fmt.Errorf("%s: %d rows, %d were written: %w", chapters.name, l.seen.rows, written, storage.ErrCorrupt)
+	if written := s.Cells[verifications.name]; l.work.inAll != written {
+		return fmt.Errorf("%s: %d rows, %d were written: %w", chapters.name, l.work.inAll, written, storage.ErrCorrupt)
 	}
-	if l.seen.writes != s.Writes {
+	if l.work.writes != s.Writes {
 		return errOlderChapter
 	}
 	return nil
@@ -155,70 +157,38 @@ func seekBelow(c *bbolt.Cursor, bound []byte) (key, value []byte) {
 	return c.Prev()
 }
 
-// visit counts the rows of one chapter. It opens one that has rows of the
-// page, or that a bound may go through.
+// visit counts the rows of one chapter. It looks at the single rows of one
+// that has some of the page, or that a bound may go through.
 func (l *listing) visit(t *txn, key rowKey, value []byte, whole bool) error {
 	if err := l.ctx.Err(); err != nil {
 		return err
 	}
-	tally, err := l.tally(t, key, value)
+	tally, err := t.tally(key, value, &l.work)
 	if err != nil {
 		return err
 	}
-	l.seen.rows += uint64(tally.rows)
+	l.work.inAll += uint64(len(tally.codes))
 	if n := l.matching(tally); n == 0 || whole && (l.pageFull() || l.count+n <= l.f.Offset) {
 		l.count += n
 		return nil
 	}
-	l.work.chapters++
-	chapter, err := t.openChapter(key[:], value)
+	chapter, err := tally.read(&l.work)
 	if err != nil {
 		return err
 	}
 	return l.takeFrom(t, chapter)
 }
 
-func (l *listing) tally(t *txn, key rowKey, value []byte) (*tally, error) {
-	h, _, err := chapters.parseCell(key[:], value)
-	if err != nil {
-		return nil, err
-	}
-	l.work.tallies++
-	l.seen.writes += h.version
-	if kept := t.db.tallies.get(key, h.version); kept != nil {
-		return kept, nil
-	}
-	l.work.chapters++
-	_, plaintext, err := chapters.openCell(t.keys, key[:], value)
-	if err != nil {
-		return nil, err
-	}
-	c, _, err := decodeKinds(plaintext)
-	if err != nil {
-		return nil, corrupt(err)
-	}
-	tally := c.tally()
-	t.db.tallies.put(key, h.version, tally)
-	return tally, nil
-}
-
 func (l *listing) matching(t *tally) (n int) {
 	if !l.kinds {
-		return t.rows
+		return len(t.codes)
 	}
 	for i := range t.kinds {
-		if l.matches(&t.kinds[i]) {
+		if l.want.matches(&t.kinds[i]) {
 			n += int(t.counts[i])
 		}
 	}
 	return n
-}
-
-func (l *listing) matches(k *kind) bool {
-	return (l.want.result == 0 || l.want.result == k.result) && l.want.flags&^k.flags == 0 &&
-		(l.want.opposite == short{} || l.want.opposite == k.opposite) &&
-		(l.want.symbol == short{} || l.want.symbol == k.symbol) &&
-		(l.want.network == short{} || l.want.network == k.network)
 }
 
 func (l *listing) takeFrom(t *txn, c *chapter) error {
@@ -228,7 +198,7 @@ func (l *listing) takeFrom(t *txn, c *chapter) error {
 			return nil
 		}
 		of := c.kind(i)
-		if bytes.Compare(k[:], l.upper) >= 0 || !l.matches(&of) {
+		if bytes.Compare(k[:], l.upper) >= 0 || !l.want.matches(&of) {
 			continue
 		}
 		if err := l.take(t, k, &of); err != nil {
@@ -240,8 +210,7 @@ func (l *listing) takeFrom(t *txn, c *chapter) error {
 
 // byTags counts the rows that have all the tags.
 func (l *listing) byTags(t *txn) error {
-	reader := chapterReader{t: t}
-	defer func() { l.work.chapters += reader.opened }()
+	reader := chapterReader{t: t, work: &l.work}
 	return eachTagged(t, l.tags, rowKey(l.upper), &l.work.entries, func(k rowKey) (goOn bool, err error) {
 		if bytes.Compare(k[:], l.lower) < 0 {
 			return false, nil
@@ -250,7 +219,7 @@ func (l *listing) byTags(t *txn) error {
 			return true, l.orTake(err, t, k, nil)
 		}
 		of, err := reader.kind(k)
-		if err == nil && !l.matches(&of) {
+		if err == nil && !l.want.matches(&of) {
 			return true, nil
 		}
 		return true, l.orTake(err, t, k, &of)

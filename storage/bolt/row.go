@@ -52,7 +52,7 @@ func (h *rowHead) bytes() []byte {
 	for _, tag := range h.tags {
 		b = append(b, tag[:]...)
 	}
-	return append(b, h.opposite[:]...)
+	return binary.BigEndian.AppendUint64(b, uint64(h.opposite))
 }
 
 func (h *rowHead) flags() (b byte) {
@@ -72,7 +72,7 @@ func parseRowHead(b []byte) (h rowHead) {
 	for i := range h.tags {
 		copy(h.tags[i][:], b[2+16*i:])
 	}
-	copy(h.opposite[:], b[2+16*len(h.tags):])
+	h.opposite = short(binary.BigEndian.Uint64(b[2+16*len(h.tags):]))
 	return h
 }
 

@@ -162,6 +162,19 @@ func killUpgrade(t *testing.T, path string, commits int) {
 	_ = c.Wait()
 }
 
+// A row that was lost before the upgrade is missed after it.
+func TestAnUpgradeDoesNotHideALostRow(t *testing.T) {
+	path := fileOfVersion1(t, 10)
+	keys, _ := cells(t, path, "verifications")
+	edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("verifications")).Delete(keys[3]) })
+	db := mustOpen(t, options(t, path))
+	for _, f := range []storage.Filter{{}, {Sent: true, Limit: 1}} {
+		if _, count, err := db.List(t.Context(), f); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("List(%+v) counts %d, %v, want ErrCorrupt", f, count, err)
+		}
+	}
+}
+
 // A row that does not open is nobody's reason to refuse the others: lists
 // count it, and fail where they should show it, as before the upgrade.
 func TestAnUpgradePassesDamagedRows(t *testing.T) {
