@@ -68,8 +68,10 @@ type chapter struct {
 }
 
 // find says where a row is, or would be.
-func (c *chapter) find(k rowKey) (i int, found bool) {
-	return slices.BinarySearchFunc(c.rows, k, func(a, b rowKey) int { return bytes.Compare(a[:], b[:]) })
+func (c *chapter) find(k rowKey) (i int, found bool) { return findRow(c.rows, k) }
+
+func findRow(rows []rowKey, k rowKey) (i int, found bool) {
+	return slices.BinarySearchFunc(rows, k, func(a, b rowKey) int { return bytes.Compare(a[:], b[:]) })
 }
 
 func (c *chapter) kind(i int) kind { return c.kinds[c.codes[i]] }
@@ -151,43 +153,54 @@ var errChapter = errors.New("decode chapter: malformed")
 // decodeChapter reads what encode made; a chapter that is not in order, or
 // names what is not there, is refused.
 func decodeChapter(plaintext []byte) (*chapter, error) {
-	t, err := decodeTally(plaintext)
+	c, packed, err := decodeKinds(plaintext)
 	if err != nil {
 		return nil, err
 	}
-	return t.unpack()
+	c.rows, err = unpackRows(make([]rowKey, 0, chapterRows), packed, len(c.codes))
+	return c, err
 }
 
-// tally is a chapter as lists keep it: counted, and with its rows as they lie
-// in the file. Nobody changes one.
-type tally struct {
-	kinds  []kind
-	counts []uint16 // rows of each kind
-	codes  []byte
-	rows   []byte
-}
-
-func decodeTally(plaintext []byte) (*tally, error) {
+// decodeKinds reads all but the rows, which it gives as they are.
+func decodeKinds(plaintext []byte) (c *chapter, packed []byte, err error) {
 	sections, err := decodeRecord(plaintext, &chapterRecord{}, 3)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	kinds, codes := sections[0], sections[1]
 	n := len(kinds) / kindLength
-	if len(kinds)%kindLength != 0 || n > chapterRows || len(codes) > chapterRows {
-		return nil, errChapter
+	if len(kinds)%kindLength != 0 || n > chapterRows || len(codes) > chapterRows || len(codes) > 0 && int(slices.Max(codes)) >= n {
+		return nil, nil, errChapter
 	}
-	t := &tally{kinds: make([]kind, n), counts: make([]uint16, n), codes: codes, rows: sections[2]}
-	for i := range t.kinds {
-		t.kinds[i] = parseKind(kinds[i*kindLength:])
+	c = &chapter{codes: codes, kinds: make([]kind, n)}
+	for i := range c.kinds {
+		c.kinds[i] = parseKind(kinds[i*kindLength:])
 	}
-	for _, code := range codes {
-		if int(code) >= n {
+	return c, sections[2], nil
+}
+
+// unpackRows appends the n keys that are packed to rows, which is empty.
+func unpackRows(rows []rowKey, packed []byte, n int) ([]rowKey, error) {
+	var last rowKey
+	for range n {
+		created, i := binary.Uvarint(packed)
+		if i <= 0 {
 			return nil, errChapter
 		}
-		t.counts[code]++
+		record, j := binary.Varint(packed[i:])
+		if j <= 0 {
+			return nil, errChapter
+		}
+		k := rowKeyOf(last.milliseconds()+created, last.record()+uint64(record))
+		if bytes.Compare(k[:], last[:]) <= 0 {
+			return nil, errChapter
+		}
+		rows, last, packed = append(rows, k), k, packed[i+j:]
 	}
-	return t, nil
+	if len(packed) != 0 {
+		return nil, errChapter
+	}
+	return rows, nil
 }
 
 func parseKind(b []byte) kind {
@@ -219,34 +232,7 @@ func newPattern(of kind) pattern {
 
 func (k *kind) state() uint16 { return uint16(k.result)<<8 | uint16(k.flags) }
 
-// matches has one branch: a list asks it a million times.
 func (p *pattern) matches(k *kind) bool {
 	return (k.opposite^p.kind.opposite)&p.opposite|(k.symbol^p.kind.symbol)&p.symbol|(k.network^p.kind.network)&p.network|
 		short((k.state()^p.kind.state())&p.state) == 0
-}
-
-// unpack gives a chapter of its own, which may be changed.
-func (t *tally) unpack() (*chapter, error) {
-	c := &chapter{rows: make([]rowKey, len(t.codes), chapterRows), codes: bytes.Clone(t.codes), kinds: slices.Clone(t.kinds)}
-	packed := t.rows
-	var last rowKey
-	for i := range c.rows {
-		created, n := binary.Uvarint(packed)
-		if n <= 0 {
-			return nil, errChapter
-		}
-		record, m := binary.Varint(packed[n:])
-		if m <= 0 {
-			return nil, errChapter
-		}
-		k := rowKeyOf(last.milliseconds()+created, last.record()+uint64(record))
-		if bytes.Compare(k[:], last[:]) <= 0 {
-			return nil, errChapter
-		}
-		c.rows[i], last, packed = k, k, packed[n+m:]
-	}
-	if len(packed) != 0 {
-		return nil, errChapter
-	}
-	return c, nil
 }

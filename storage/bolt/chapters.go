@@ -3,7 +3,6 @@ package bolt
 import (
 	"bytes"
 	"fmt"
-	"sync"
 
 	"go.etcd.io/bbolt"
 
@@ -190,25 +189,26 @@ func (t *txn) saveChapters() error {
 }
 
 // chapterReader tells the kinds of rows that are asked for one after the
-// other, and opens a chapter again only for a row of another one.
+// other, and reads a chapter again only for a row of another one.
 type chapterReader struct {
 	t         *txn
-	chapter   *chapter
-	key, next []byte
 	work      *work
+	tally     *tally
+	rows      []rowKey
+	key, next []byte
 }
 
 func (r *chapterReader) kind(k rowKey) (kind, error) {
-	if r.chapter == nil || bytes.Compare(k[:], r.key) < 0 || r.next != nil && bytes.Compare(k[:], r.next) >= 0 {
+	if r.tally == nil || bytes.Compare(k[:], r.key) < 0 || r.next != nil && bytes.Compare(k[:], r.next) >= 0 {
 		if err := r.turn(k); err != nil {
 			return kind{}, err
 		}
 	}
-	i, found := r.chapter.find(k)
+	i, found := findRow(r.rows, k)
 	if !found {
 		return kind{}, errUnlisted
 	}
-	return r.chapter.kind(i), nil
+	return r.tally.kind(i), nil
 }
 
 func (r *chapterReader) turn(k rowKey) (err error) {
@@ -216,85 +216,9 @@ func (r *chapterReader) turn(k rowKey) (err error) {
 	if r.key, value, r.next, err = chapterAt(r.t.bucket(chapters).Cursor(), k); err != nil {
 		return err
 	}
-	tally, err := r.t.tally(rowKey(r.key), value, r.work)
-	if err != nil {
+	if r.tally, err = r.t.tally(rowKey(r.key), value, r.work); err != nil {
 		return err
 	}
-	r.chapter, err = tally.read(r.work)
+	r.rows, err = r.tally.unpack(r.rows[:0], r.work)
 	return err
-}
-
-// tallies keeps what chapters were found to hold, so that a list opens only
-// those that have changed since.
-type tallies struct {
-	mu   sync.Mutex
-	kept map[rowKey]keptTally
-}
-
-type keptTally struct {
-	version uint64 // of the chapter's cell
-	*tally
-}
-
-// maxTallies bounds the memory, some 7 kB each: two million rows.
-const maxTallies = 8192
-
-// tally gives what a chapter holds, and opens it when that is not known.
-func (t *txn) tally(key rowKey, value []byte, w *work) (*tally, error) {
-	h, _, err := chapters.parseCell(key[:], value)
-	if err != nil {
-		return nil, err
-	}
-	w.passed++
-	w.writes += h.version
-	if kept := t.db.tallies.get(key, h.version); kept != nil {
-		return kept, nil
-	}
-	w.opened++
-	_, plaintext, err := chapters.openCell(t.keys, key[:], value)
-	if err != nil {
-		return nil, err
-	}
-	tally, err := decodeTally(plaintext)
-	if err != nil {
-		return nil, corrupt(err)
-	}
-	t.db.tallies.put(key, h.version, tally)
-	return tally, nil
-}
-
-// read is unpack for a list.
-func (t *tally) read(w *work) (*chapter, error) {
-	w.unpacked++
-	c, err := t.unpack()
-	if err != nil {
-		return nil, corrupt(err)
-	}
-	return c, nil
-}
-
-func (s *tallies) get(k rowKey, version uint64) *tally {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if kept, ok := s.kept[k]; ok && kept.version == version {
-		return kept.tally
-	}
-	return nil
-}
-
-// put keeps a tally, in the place of any other when there are too many:
-// lists read all of them in turn, so that the oldest is no worse than another.
-func (s *tallies) put(k rowKey, version uint64, t *tally) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.kept == nil {
-		s.kept = map[rowKey]keptTally{}
-	}
-	for other := range s.kept {
-		if len(s.kept) < maxTallies {
-			break
-		}
-		delete(s.kept, other)
-	}
-	s.kept[k] = keptTally{version, t}
 }

@@ -49,7 +49,7 @@ type listing struct {
 	f   storage.Filter
 
 	head         rowHead // tags to compare; zero ones are not compared
-	want         pattern
+	verdicts     verdicts
 	kinds        bool // the filter asks for more than time and tags
 	tags         []taggedRows
 	lower, upper []byte // row keys: lower <= k < upper
@@ -79,7 +79,7 @@ func (db *DB) newListing(ctx context.Context, f storage.Filter) *listing {
 	l := &listing{ctx: ctx, f: f, head: headOf(db.keys, asked)}
 	l.head.opposite = oppositeTag(db.keys, f.Opposite)
 	of := newKind(db.keys, &l.head, asked)
-	l.want, l.kinds = newPattern(of), of != kind{}
+	l.verdicts.want, l.kinds = newPattern(of), of != kind{}
 	l.lower, l.upper = boundKey(f.From, 0), boundKey(f.To, math.MaxUint64)
 	for i, tag := range l.head.tags {
 		if tag != tagOfNothing {
@@ -172,33 +172,28 @@ func (l *listing) visit(t *txn, key rowKey, value []byte, whole bool) error {
 		l.count += n
 		return nil
 	}
-	chapter, err := tally.read(&l.work)
-	if err != nil {
-		return err
-	}
-	return l.takeFrom(t, chapter)
+	return l.takeFrom(t, tally)
 }
 
-func (l *listing) matching(t *tally) (n int) {
+func (l *listing) matching(t *tally) int {
 	if !l.kinds {
 		return len(t.codes)
 	}
-	for i := range t.kinds {
-		if l.want.matches(&t.kinds[i]) {
-			n += int(t.counts[i])
-		}
-	}
-	return n
+	return l.verdicts.count(t)
 }
 
-func (l *listing) takeFrom(t *txn, c *chapter) error {
-	for i := len(c.rows) - 1; i >= 0; i-- {
-		k := c.rows[i]
+func (l *listing) takeFrom(t *txn, c *tally) error {
+	rows, err := c.unpack(make([]rowKey, 0, chapterRows), &l.work)
+	if err != nil {
+		return err
+	}
+	for i := len(rows) - 1; i >= 0; i-- {
+		k := rows[i]
 		if bytes.Compare(k[:], l.lower) < 0 {
 			return nil
 		}
 		of := c.kind(i)
-		if bytes.Compare(k[:], l.upper) >= 0 || !l.want.matches(&of) {
+		if bytes.Compare(k[:], l.upper) >= 0 || !l.verdicts.want.matches(&of) {
 			continue
 		}
 		if err := l.take(t, k, &of); err != nil {
@@ -219,7 +214,7 @@ func (l *listing) byTags(t *txn) error {
 			return true, l.orTake(err, t, k, nil)
 		}
 		of, err := reader.kind(k)
-		if err == nil && !l.want.matches(&of) {
+		if err == nil && !l.verdicts.want.matches(&of) {
 			return true, nil
 		}
 		return true, l.orTake(err, t, k, &of)
