@@ -40,6 +40,7 @@ func parallel(b *testing.B, goroutines int, fn func(n int) error) {
 	var all sync.WaitGroup
 	b.ReportAllocs()
 	b.ResetTimer()
+	cpu := cpuTime(b)
 	for range goroutines {
 		all.Go(func() {
 			for n := int(next.Add(1)); n <= b.N; n = int(next.Add(1)) {
@@ -52,6 +53,7 @@ func parallel(b *testing.B, goroutines int, fn func(n int) error) {
 	all.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "op/s")
+	b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-us/op")
 }
 
 // BenchmarkApply accepts a verification: row, outbox entry, audit entry.

@@ -34,6 +34,9 @@ var (
 	directory     = define(bucket{name: "directory", cells: true, keyset: private})
 	auditLog      = define(bucket{name: "audit", cells: true, keyset: private, appends: true})
 
+	// chapters say of the rows what lists ask of them.
+	chapters = define(bucket{name: "chapters", cells: true, keyset: private, appends: true})
+
 	byUUID               = define(bucket{name: "by_uuid"})
 	byOriginatorAccount  = define(bucket{name: "by_originator_account"})
 	byBeneficiaryAccount = define(bucket{name: "by_beneficiary_account"})
@@ -42,7 +45,7 @@ var (
 )
 
 var allBuckets = []*bucket{
-	meta, verifications, outbox, receipts, peers, ownKeys, ownIdentity, directory, auditLog,
+	meta, verifications, outbox, receipts, peers, ownKeys, ownIdentity, directory, auditLog, chapters,
 	byUUID, byOriginatorAccount, byBeneficiaryAccount, byTxHash, byExpiry,
 }
 

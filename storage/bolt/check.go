@@ -9,7 +9,7 @@ import (
 )
 
 // Check opens every value of the file, and verifies that each row is where
-// its indexes say, that nothing is missing or left over, and that the audit
+// its chapter and indexes say, that nothing is missing or left over, and that the audit
 // chain holds. What it finds is ErrCorrupt, one error per bucket. It reads
 // the whole file in one transaction, which makes a busy file grow meanwhile:
 // run it in quiet hours.
@@ -17,7 +17,7 @@ func (db *DB) Check(ctx context.Context) error {
 	return db.read(ctx, "check", func(t *txn) error {
 		found := []error{t.checkRows(ctx), t.checkReceipts(ctx), t.checkAudit(ctx)}
 		for _, b := range allBuckets {
-			if b.cells && b != verifications && b != receipts && b != auditLog {
+			if b.cells && b != verifications && b != chapters && b != receipts && b != auditLog {
 				found = append(found, t.each(b, func([]byte, header, []byte) error { return ctx.Err() }))
 			}
 		}
@@ -28,32 +28,66 @@ func (db *DB) Check(ctx context.Context) error {
 func (t *txn) checkRows(ctx context.Context) error {
 	var rows uint64
 	var tags [len(tagIndexes)]uint64
-	err := t.bucket(verifications).ForEach(func(key, value []byte) error {
+	reader := &chapterReader{t: t, work: &work{}}
+	err := t.bucket(verifications).ForEach(func(key, _ []byte) error {
 		if len(key) != len(rowKey{}) {
 			return fmt.Errorf("%s: key of %d bytes: %w", verifications.name, len(key), storage.ErrCorrupt)
 		}
-		if _, err := t.listed(rowKey(key), value); err != nil {
-			return err
-		}
 		rows++
-		return errors.Join(ctx.Err(), t.checkTags(rowKey(key), value, &tags))
+		return errors.Join(ctx.Err(), t.checkRow(rowKey(key), reader, &tags))
 	})
 	if err != nil {
 		return err
 	}
-	found := []error{t.expect(verifications, rows), t.expectEntries(byUUID, rows)}
+	found := []error{t.expect(verifications, rows), t.expectEntries(byUUID, rows), t.checkChapters(rows)}
 	for i, index := range tagIndexes {
 		found = append(found, t.expectEntries(index.bucket, tags[i]))
 	}
 	return errors.Join(found...)
 }
 
-func (t *txn) checkTags(k rowKey, value []byte, n *[len(tagIndexes)]uint64) error {
-	h, _, err := verifications.parseCell(k[:], value)
+// checkRow opens a row, and looks for it in its chapter and indexes.
+func (t *txn) checkRow(k rowKey, reader *chapterReader, tags *[len(tagIndexes)]uint64) error {
+	v, head, err := t.listed(k)
 	if err != nil {
 		return err
 	}
-	for i, tag := range parseRowHead(h.extra).tags {
+	of, err := reader.kind(k)
+	if err != nil {
+		return err
+	}
+	if of != newKind(t.keys, &head, v) {
+		return fmt.Errorf("%s: a row is not as its chapter says: %w", chapters.name, storage.ErrCorrupt)
+	}
+	return t.checkTags(k, &head, tags)
+}
+
+// checkChapters wants no more in the chapters than the rows that were found.
+func (t *txn) checkChapters(rows uint64) error {
+	s, err := t.loadState()
+	if err != nil {
+		return err
+	}
+	var n, writes uint64
+	err = t.each(chapters, func(_ []byte, h header, plaintext []byte) error {
+		c, err := decodeChapter(plaintext)
+		if err != nil {
+			return corrupt(err)
+		}
+		n, writes = n+uint64(len(c.rows)), writes+h.version
+		return nil
+	})
+	if err == nil && n != rows {
+		err = fmt.Errorf("%s: %d rows, there are %d: %w", chapters.name, n, rows, storage.ErrCorrupt)
+	}
+	if err == nil && writes != s.Writes {
+		err = errOlderChapter
+	}
+	return err
+}
+
+func (t *txn) checkTags(k rowKey, h *rowHead, n *[len(tagIndexes)]uint64) error {
+	for i, tag := range h.tags {
 		if tag == tagOfNothing {
 			continue
 		}
@@ -85,6 +119,9 @@ func (t *txn) checkReceipts(ctx context.Context) error {
 	})
 	return errors.Join(err, t.expectEntries(byExpiry, n))
 }
+
+// slice is how many audit entries are read at a time.
+const slice = 512
 
 func (t *txn) checkAudit(ctx context.Context) error {
 	s, err := t.loadState()

@@ -18,7 +18,13 @@ import (
 // schemaVersion is of the buckets and keys as a whole; cells have their own.
 const (
 	schemaPrefix  = "vasp-enclave/history/"
-	schemaVersion = 1
+	schemaVersion = 2
+
+	// A file of version 1, which had no chapters, is brought to version 2 when
+	// it is opened. While that is under way it is of neither, so that a program
+	// of before refuses it too.
+	schemaBefore   = "1"
+	schemaUpgraded = "1to2"
 )
 
 // create builds a new file beside its place, syncs it and only then gives it
@@ -77,15 +83,11 @@ func populate(t *txn, record []byte) error {
 			return err
 		}
 	}
-	schema := schemaPrefix + strconv.Itoa(schemaVersion)
-	if err := t.bucket(meta).Put(schemaKey, []byte(schema)); err != nil {
-		return err
-	}
-	if err := t.bucket(meta).Put(keyringKey, record); err != nil {
+	if err := errors.Join(t.setSchema(strconv.Itoa(schemaVersion)), t.bucket(meta).Put(keyringKey, record)); err != nil {
 		return err
 	}
 	t.state = &state{Cells: map[string]uint64{}}
-	return t.saveState()
+	return errors.Join(t.firstChapter(), t.saveState())
 }
 
 // readKeys checks that the file is a history of our schema and opens its
@@ -95,10 +97,14 @@ func readKeys(tx *bbolt.Tx, kek *atrest.KEK) (*atrest.Keys, error) {
 	if b == nil {
 		return nil, errors.New("the file is not a history: it has no schema record")
 	}
-	if err := checkSchema(string(b.Get(schemaKey))); err != nil {
+	schema, err := checkSchema(string(b.Get(schemaKey)))
+	if err != nil {
 		return nil, err
 	}
 	for _, want := range allBuckets {
+		if want == chapters && schema == schemaBefore {
+			continue
+		}
 		if tx.Bucket([]byte(want.name)) == nil {
 			return nil, fmt.Errorf("the file is damaged: bucket %s is missing", want.name)
 		}
@@ -106,13 +112,24 @@ func readKeys(tx *bbolt.Tx, kek *atrest.KEK) (*atrest.Keys, error) {
 	return atrest.OpenRecord(kek, b.Get(keyringKey))
 }
 
-func checkSchema(schema string) error {
+// checkSchema gives the version of a file that this program can work with.
+func checkSchema(schema string) (version string, err error) {
 	version, ok := strings.CutPrefix(schema, schemaPrefix)
 	if !ok {
-		return errors.New("the file is not a history: it has no schema record")
+		return "", errors.New("the file is not a history: it has no schema record")
 	}
-	if version != strconv.Itoa(schemaVersion) {
-		return fmt.Errorf("the file has schema version %.20q and this program knows version %d: use the version of the program that wrote it", version, schemaVersion)
+	switch version {
+	case strconv.Itoa(schemaVersion), schemaBefore, schemaUpgraded:
+		return version, nil
 	}
-	return nil
+	return "", fmt.Errorf("the file has schema version %.20q and this program knows version %d: use the version of the program that wrote it", version, schemaVersion)
+}
+
+func (t *txn) setSchema(version string) error {
+	return t.bucket(meta).Put(schemaKey, []byte(schemaPrefix+version))
+}
+
+// firstChapter makes the chapter that every file has.
+func (t *txn) firstChapter() error {
+	return t.saveChapter(&openChapter{chapter: &chapter{}})
 }

@@ -1,7 +1,10 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
 
 	"github.com/vasp-enclave/vasp-enclave/storage"
@@ -23,7 +26,135 @@ var (
 	EncodeAudit    = encodeAudit
 	DecodeState    = decodeState
 	DecodeIdentity = decodeIdentity
+	DecodeChapter  = decodeChapter
+	Fold           = fold
 )
+
+// EncodeChapter leaves what it encodes as it was.
+func EncodeChapter(c *chapter) ([]byte, error) {
+	clone := *c
+	clone.codes = bytes.Clone(c.codes)
+	return clone.encode()
+}
+
+// Kinds gives a chapter's rows and kinds as text.
+func Kinds(c *chapter) (all []string) {
+	for i, k := range c.rows {
+		all = append(all, fmt.Sprintf("%x %+v", k, c.kind(i)))
+	}
+	return all
+}
+
+// SampleChapter has n rows of n kinds.
+func SampleChapter(n int) *chapter {
+	c := &chapter{}
+	for i := range n {
+		c.insert(i, rowKeyOf(1e12+uint64(i*i), uint64(1000-i)), kind{result: storage.Result(i % 7), symbol: short(i)})
+	}
+	return c
+}
+
+// Work is what a list looked at.
+type Work struct{ Rows, Entries, Passed, Opened, Unpacked int }
+
+// ListWork lists, and says what it took.
+func (db *DB) ListWork(ctx context.Context, f storage.Filter) ([]*storage.Verification, int, Work, error) {
+	l, err := db.list(ctx, f)
+	if err != nil {
+		return nil, 0, Work{}, err
+	}
+	return l.rows, l.count, Work{l.work.rows, l.work.entries, l.work.passed, l.work.opened, l.work.unpacked}, nil
+}
+
+// InsertTogether writes new rows in one commit.
+func (db *DB) InsertTogether(ctx context.Context, rows []*storage.Verification) error {
+	changes := make([]*rowChange, len(rows))
+	for i, v := range rows {
+		var err error
+		if changes[i], err = db.prepareRow(v); err != nil {
+			return err
+		}
+	}
+	err := db.do(ctx, newJob(
+		func(*txn) error { return nil },
+		func(t *txn) error {
+			for _, c := range changes {
+				if err := c.write(t); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	))
+	if err == nil {
+		for _, c := range changes {
+			c.done()
+		}
+	}
+	return err
+}
+
+// NoSync leaves the writing to the operating system.
+func (db *DB) NoSync() { db.bolt.NoSync = true }
+
+// DropRow deletes a row, as retention will.
+func (db *DB) DropRow(ctx context.Context, v *storage.Verification) error {
+	return db.do(ctx, newJob(
+		func(*txn) error { return nil },
+		func(t *txn) error { return t.dropRow(newRowKey(v.CreatedAt, v.Record)) },
+	))
+}
+
+// Chapters says how many there are.
+func (db *DB) Chapters() (n int) {
+	_ = db.view(func(t *txn) error {
+		s, err := t.loadState()
+		if err == nil {
+			n = int(s.Cells[chapters.name])
+		}
+		return err
+	})
+	return n
+}
+
+// Downgrade makes the file one of schema version 1, as a program of before
+// would have written it.
+func (db *DB) Downgrade(ctx context.Context) error {
+	return db.do(ctx, newJob(
+		func(*txn) error { return nil },
+		func(t *txn) error {
+			t.wrote = true
+			t.chapters = nil
+			delete(t.state.Cells, chapters.name)
+			t.state.Writes = 0
+			return errors.Join(t.DeleteBucket([]byte(chapters.name)), t.setSchema(schemaBefore))
+		},
+	))
+}
+
+// UpgradeSome enters so many batches of an upgrade that is under way in a
+// file which is not open otherwise, and then closes it.
+func UpgradeSome(o Options, batches int) (done bool, err error) {
+	o.setDefaults()
+	file, err := openFile(o.Path, false)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	db := &DB{bolt: file, kek: o.KEK, now: o.Now, log: o.Logger, metrics: newMetrics(), unsaved: map[uint32]bool{}}
+	if err := db.load(); err != nil {
+		return false, err
+	}
+	for range batches {
+		if done, err = db.upgradeSome(); err != nil {
+			return false, err
+		}
+	}
+	return done, nil
+}
+
+// UpgradeBatch is how many rows one commit of an upgrade enters.
+const UpgradeBatch = upgradeBatch
 
 // ParseCells runs a stored value through every bucket's header parser.
 func ParseCells(key, value []byte) (accepted int) {

@@ -3,6 +3,7 @@ package bolt_test
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
@@ -74,6 +75,37 @@ func FuzzDecodeState(f *testing.F) {
 			t.Error("a state without counts is accepted")
 		}
 		_, _ = bolt.DecodeIdentity(b)
+	})
+}
+
+// A chapter that is accepted is in order, and says the same again.
+func FuzzDecodeChapter(f *testing.F) {
+	for _, n := range []int{0, 1, 3, 256} {
+		b, err := bolt.EncodeChapter(bolt.SampleChapter(n))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		f.Add(append(bytes.Clone(b), 0))
+	}
+	f.Add([]byte("\x00\x00\x00\x02{}\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x01\x02"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		first, err := bolt.DecodeChapter(b)
+		if err != nil {
+			return
+		}
+		rows := bolt.Kinds(first)
+		if !slices.IsSorted(rows) || len(rows) > 256 {
+			t.Errorf("%d rows, not in order or too many", len(rows))
+		}
+		again, err := bolt.EncodeChapter(first)
+		if err != nil {
+			t.Fatalf("what was decoded does not encode: %v", err)
+		}
+		second, err := bolt.DecodeChapter(again)
+		if err != nil || !slices.Equal(rows, bolt.Kinds(second)) {
+			t.Fatalf("decoded again: %v\n%v\n%v", err, rows, bolt.Kinds(second))
+		}
 	})
 }
 

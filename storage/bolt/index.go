@@ -41,13 +41,11 @@ func (t tag) entry(k rowKey) []byte { return join(t[:], k[:]) }
 
 // oppositeTag hides which counterparty a row is about, and lets a filter
 // compare.
-func oppositeTag(keys *atrest.Keys, id identity.VASPID) (short [8]byte) {
+func oppositeTag(keys *atrest.Keys, id identity.VASPID) short {
 	if id == 0 {
-		return short
+		return 0
 	}
-	full := keys.Index("opposite-vasp", vaspKey(id))
-	copy(short[:], full[:])
-	return short
+	return shorten(keys.Index("opposite-vasp", vaspKey(id)))
 }
 
 func oppositeOf(v *storage.Verification) identity.VASPID {

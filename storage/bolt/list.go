@@ -14,63 +14,78 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
-// slice is how many rows one read transaction of a List looks at. A reader
-// pins the pages it can see, so a long one makes the file grow.
-const slice = 512
-
-// List gives one page, newest first, and how many rows match in all. Only
-// the rows of the page are opened, unless Symbol or Network ask for more.
+// List gives one page, newest first, and how many rows match in all. Both are
+// of one moment. Only the rows of the page are opened: accounts and
+// transaction hashes are found in their indexes, all else in the chapters.
 //
-// A list that looks at more than 512 rows is not one snapshot: a row that
-// changes meanwhile is counted as before or as after.
+// A page without a limit is read in one transaction like any other, which
+// makes a busy file grow meanwhile.
 func (db *DB) List(ctx context.Context, f storage.Filter) (rows []*storage.Verification, count int, err error) {
-	if f.Offset < 0 || f.Limit < 0 {
-		return nil, 0, fmt.Errorf("list verifications: negative offset or limit")
-	}
-	l := db.newListing(f)
-	for !l.ended && err == nil {
-		err = db.read(ctx, "list verifications", l.next)
-	}
+	l, err := db.list(ctx, f)
 	if err != nil {
 		return nil, 0, err
 	}
 	return l.rows, l.count, nil
 }
 
-// listing is one List under way: a walk from newest to oldest over the rows,
-// or over the entries of one tag.
-type listing struct {
-	f    storage.Filter
-	want rowHead // tags and opposite to compare; zero ones are not compared
-
-	bucket       *bucket
-	prefix       []byte // the tag that is walked, or nothing
-	tag          int    // which one it is
-	lower, upper []byte // row keys: lower <= k < upper
-	whole        bool   // the walk covers every row
-
-	rows   []*storage.Verification
-	count  int
-	walked uint64
-	total  uint64 // rows when the walk began
-	ended  bool
+func (db *DB) list(ctx context.Context, f storage.Filter) (*listing, error) {
+	if f.Offset < 0 || f.Limit < 0 {
+		return nil, fmt.Errorf("list verifications: negative offset or limit")
+	}
+	l := db.newListing(ctx, f)
+	err := db.read(ctx, "list verifications", func(t *txn) error {
+		if len(l.tags) > 0 {
+			return l.byTags(t)
+		}
+		return l.byChapters(t)
+	})
+	return l, err
 }
 
-func (db *DB) newListing(f storage.Filter) *listing {
-	l := &listing{f: f, bucket: verifications}
-	l.want = headOf(db.keys, &storage.Verification{
+// listing is one List under way: a walk from newest to oldest over the
+// chapters, or over the entries of the tags that are asked for.
+type listing struct {
+	ctx context.Context
+	f   storage.Filter
+
+	head         rowHead // tags to compare; zero ones are not compared
+	verdicts     verdicts
+	kinds        bool // the filter asks for more than time and tags
+	tags         []taggedRows
+	lower, upper []byte // row keys: lower <= k < upper
+
+	rows  []*storage.Verification
+	count int
+	work  work
+}
+
+// work is what a list looked at.
+type work struct {
+	rows     int    // opened
+	entries  int    // of the tag indexes
+	passed   int    // chapters, all in all
+	opened   int    // those of them that were not known yet
+	unpacked int    // those of which single rows were looked at
+	inAll    uint64 // rows of the chapters that were passed
+	writes   uint64 // versions of the same
+}
+
+func (db *DB) newListing(ctx context.Context, f storage.Filter) *listing {
+	asked := &storage.Verification{
 		OriginatorAccount: f.OriginatorAccount, BeneficiaryAccount: f.BeneficiaryAccount, TxHash: f.TxHash,
-		Originating: f.Opposite,
-	})
+		Originating: f.Opposite, Asset: storage.Asset{Symbol: f.Symbol, Network: f.Network},
+		Result: f.Result, Sent: f.Sent, Received: f.Received,
+	}
+	l := &listing{ctx: ctx, f: f, head: headOf(db.keys, asked)}
+	l.head.opposite = oppositeTag(db.keys, f.Opposite)
+	of := newKind(db.keys, &l.head, asked)
+	l.verdicts.want, l.kinds = newPattern(of), of != kind{}
 	l.lower, l.upper = boundKey(f.From, 0), boundKey(f.To, math.MaxUint64)
-	// The last that applies: there are fewer rows of one transaction than of
-	// one account.
-	for i, tag := range l.want.tags {
+	for i, tag := range l.head.tags {
 		if tag != tagOfNothing {
-			l.bucket, l.prefix, l.tag = tagIndexes[i].bucket, bytes.Clone(tag[:]), i
+			l.tags = append(l.tags, taggedRows{bucket: tagIndexes[i].bucket, tag: tag})
 		}
 	}
-	l.whole = l.prefix == nil && f.From.IsZero() && f.To.IsZero()
 	return l
 }
 
@@ -87,141 +102,185 @@ func boundKey(t time.Time, none uint64) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, ms), make([]byte, 8)...)
 }
 
-// next looks at the next slice of the walk.
-func (l *listing) next(t *txn) error {
-	if l.total == 0 {
-		s, err := t.loadState()
-		if err != nil {
-			return err
-		}
-		l.total = s.Cells[verifications.name]
+func (l *listing) always() bool { return l.f.From.IsZero() && l.f.To.IsZero() }
+
+// byChapters counts by the tallies, and opens the chapters that the page or a
+// bound is in.
+func (l *listing) byChapters(t *txn) error {
+	state, err := t.loadState()
+	if err != nil {
+		return err
 	}
-	c := t.bucket(l.bucket).Cursor()
-	key, value := l.seek(c)
-	for n := 0; n < slice; n++ {
-		if key == nil || !bytes.HasPrefix(key, l.prefix) || bytes.Compare(key[len(l.prefix):], l.lower) < 0 {
-			return l.end()
+	inside := l.f.To.IsZero() // all of the chapter is below the upper bound
+	c := t.bucket(chapters).Cursor()
+	for key, value := seekBelow(c, l.upper); key != nil; key, value = c.Prev() {
+		if len(key) != len(rowKey{}) {
+			return fmt.Errorf("%s: key of %d bytes: %w", chapters.name, len(key), storage.ErrCorrupt)
 		}
-		if err := l.visit(t, key[len(l.prefix):], value); err != nil {
+		if err := l.visit(t, rowKey(key), value, inside && bytes.Compare(l.lower, key) <= 0); err != nil {
 			return err
 		}
-		if l.everything() && l.pageFull() {
-			l.count, l.ended = int(l.total), true
+		inside = true
+		if l.always() && !l.kinds && l.pageFull() {
+			l.count = int(state.Cells[verifications.name])
 			return nil
 		}
-		if n == slice-1 {
-			l.upper = bytes.Clone(key[len(l.prefix):])
+		if bytes.Compare(key, l.lower) <= 0 {
+			break
 		}
-		key, value = c.Prev()
+	}
+	return l.sawAll(state)
+}
+
+// sawAll checks that a walk over everything saw everything: a damaged page
+// can lose chapters without a trace, and one that is put back as it was opens.
+func (l *listing) sawAll(s *state) error {
+	if !l.always() {
+		return nil
+	}
+	if written := s.Cells[verifications.name]; l.work.inAll != written {
+		return fmt.Errorf("%s: %d rows, %d were written: %w", chapters.name, l.work.inAll, written, storage.ErrCorrupt)
+	}
+	if l.work.writes != s.Writes {
+		return errOlderChapter
 	}
 	return nil
 }
 
-// seek stands the cursor on the last key below the upper bound.
-func (l *listing) seek(c *bbolt.Cursor) (key, value []byte) {
-	if key, _ = c.Seek(join(l.prefix, l.upper)); key == nil {
+var errOlderChapter = fmt.Errorf("%s: one is of another version than was written: %w", chapters.name, storage.ErrCorrupt)
+
+// seekBelow stands the cursor on the last key below a bound.
+func seekBelow(c *bbolt.Cursor, bound []byte) (key, value []byte) {
+	if key, _ = c.Seek(bound); key == nil {
 		return c.Last()
 	}
 	return c.Prev()
 }
 
-// end checks that a walk over everything saw everything: a damaged page can
-// lose rows without a trace. Rows written since it began may be more.
-func (l *listing) end() error {
-	l.ended = true
-	if l.whole && l.walked < l.total {
-		return fmt.Errorf("%s: %d rows, %d were written: %w", verifications.name, l.walked, l.total, storage.ErrCorrupt)
+// visit counts the rows of one chapter. It looks at the single rows of one
+// that has some of the page, or that a bound may go through.
+func (l *listing) visit(t *txn, key rowKey, value []byte, whole bool) error {
+	if err := l.ctx.Err(); err != nil {
+		return err
+	}
+	tally, err := t.tally(key, value, &l.work)
+	if err != nil {
+		return err
+	}
+	l.work.inAll += uint64(len(tally.codes))
+	if n := l.matching(tally); n == 0 || whole && (l.pageFull() || l.count+n <= l.f.Offset) {
+		l.count += n
+		return nil
+	}
+	return l.takeFrom(t, tally)
+}
+
+func (l *listing) matching(t *tally) int {
+	if !l.kinds {
+		return len(t.codes)
+	}
+	return l.verdicts.count(t)
+}
+
+func (l *listing) takeFrom(t *txn, c *tally) error {
+	rows, err := c.unpack(make([]rowKey, 0, chapterRows), &l.work)
+	if err != nil {
+		return err
+	}
+	for i := len(rows) - 1; i >= 0; i-- {
+		k := rows[i]
+		if bytes.Compare(k[:], l.lower) < 0 {
+			return nil
+		}
+		of := c.kind(i)
+		if bytes.Compare(k[:], l.upper) >= 0 || !l.verdicts.want.matches(&of) {
+			continue
+		}
+		if err := l.take(t, k, &of); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// everything says that no row is left out, so that the count is known.
-func (l *listing) everything() bool {
-	return l.whole && l.f.Result == 0 && !l.f.Sent && !l.f.Received && l.f.Opposite == 0 && !l.opens()
+// byTags counts the rows that have all the tags.
+func (l *listing) byTags(t *txn) error {
+	reader := chapterReader{t: t, work: &l.work}
+	return eachTagged(t, l.tags, rowKey(l.upper), &l.work.entries, func(k rowKey) (goOn bool, err error) {
+		if bytes.Compare(k[:], l.lower) < 0 {
+			return false, nil
+		}
+		if err := l.ctx.Err(); err != nil || !l.kinds {
+			return true, l.orTake(err, t, k, nil)
+		}
+		of, err := reader.kind(k)
+		if err == nil && !l.verdicts.want.matches(&of) {
+			return true, nil
+		}
+		return true, l.orTake(err, t, k, &of)
+	})
 }
 
-// opens says that the filter needs what only an opened row tells.
-func (l *listing) opens() bool { return l.f.Symbol != "" || l.f.Network != "" }
+func (l *listing) orTake(err error, t *txn, k rowKey, of *kind) error {
+	if err != nil {
+		return err
+	}
+	return l.take(t, k, of)
+}
 
 func (l *listing) pageFull() bool {
 	return l.f.Limit > 0 && len(l.rows) == l.f.Limit
 }
 
-func (l *listing) visit(t *txn, key, value []byte) error {
-	var k rowKey
-	if copy(k[:], key) != len(key) || len(key) != len(k) {
-		return fmt.Errorf("%s: key of %d bytes: %w", l.bucket.name, len(key), storage.ErrCorrupt)
+// take counts a row, and opens it when it is on the page. What is listed is
+// the row itself, which must be as it was found to be.
+func (l *listing) take(t *txn, k rowKey, of *kind) error {
+	l.count++
+	if l.count <= l.f.Offset || l.pageFull() {
+		return nil
 	}
-	if l.prefix != nil {
-		if value = t.bucket(verifications).Get(k[:]); value == nil {
-			return fmt.Errorf("%s: entry without a row: %w", l.bucket.name, storage.ErrCorrupt)
-		}
-	}
-	h, _, err := verifications.parseCell(k[:], value)
+	v, head, err := t.listed(k)
 	if err != nil {
 		return err
 	}
-	head := parseRowHead(h.extra)
-	if l.prefix != nil && head.tags[l.tag] != tag(l.prefix) {
-		return fmt.Errorf("%s: entry leads to another row: %w", l.bucket.name, storage.ErrCorrupt)
+	l.work.rows++
+	if !l.tagged(&head) || of != nil && !l.alike(*of, &head, v) {
+		return fmt.Errorf("%s: a row is not as it was found: %w", verifications.name, storage.ErrCorrupt)
 	}
-	l.walked++
-	if !l.matches(head) {
-		return nil
-	}
-	return l.take(t, k, value)
+	l.rows = append(l.rows, v)
+	return nil
 }
 
-// matches judges by the clear header, whose checksum is good. What is listed
-// is authenticated when it is opened; what is only counted is not.
-func (l *listing) matches(h rowHead) bool {
-	for i, tag := range l.want.tags {
+// alike compares a row with what its chapter says. The texts are compared
+// where they are asked for.
+func (l *listing) alike(of kind, h *rowHead, v *storage.Verification) bool {
+	return of.result == h.result && of.flags == h.flags() && of.opposite == h.opposite &&
+		(l.f.Symbol == "" || strings.EqualFold(l.f.Symbol, v.Asset.Symbol)) &&
+		(l.f.Network == "" || strings.EqualFold(l.f.Network, v.Asset.Network))
+}
+
+func (l *listing) tagged(h *rowHead) bool {
+	for i, tag := range l.head.tags {
 		if tag != tagOfNothing && tag != h.tags[i] {
 			return false
 		}
 	}
-	return (l.f.Result == 0 || l.f.Result == h.result) &&
-		(!l.f.Sent || h.sent) && (!l.f.Received || h.received) &&
-		(l.f.Opposite == 0 || l.want.opposite == h.opposite)
-}
-
-// take counts a row, and opens it when it is on the page.
-func (l *listing) take(t *txn, k rowKey, value []byte) error {
-	onPage := func() bool { return l.count >= l.f.Offset && !l.pageFull() }
-	if !l.opens() && !onPage() {
-		l.count++
-		return nil
-	}
-	v, err := t.listed(k, value)
-	if err != nil {
-		return err
-	}
-	if !l.accepts(v) {
-		return nil
-	}
-	if onPage() {
-		l.rows = append(l.rows, v)
-	}
-	l.count++
-	return nil
+	return true
 }
 
 // listed opens a row that was found by its place, and makes sure that it is
 // the one its name leads to.
-func (t *txn) listed(k rowKey, value []byte) (*storage.Verification, error) {
-	v, err := t.openRow(k, value)
-	if err != nil {
-		return nil, err
+func (t *txn) listed(k rowKey) (v *storage.Verification, head rowHead, err error) {
+	value := t.bucket(verifications).Get(k[:])
+	if value == nil {
+		return nil, head, fmt.Errorf("%s: a row is missing: %w", verifications.name, storage.ErrCorrupt)
+	}
+	if v, head, err = t.openRow(k, value); err != nil {
+		return nil, head, err
 	}
 	ref, err := t.find(uuidKey(v.Originating, v.UUID))
 	if err != nil || ref.key != k || ref.version != v.Version {
-		return nil, fmt.Errorf("%s: a row is not the one its index names: %w", verifications.name, storage.ErrCorrupt)
+		return nil, head, fmt.Errorf("%s: a row is not the one its index names: %w", verifications.name, storage.ErrCorrupt)
 	}
-	return v, nil
-}
-
-// accepts compares what the header does not say.
-func (l *listing) accepts(v *storage.Verification) bool {
-	return (l.f.Symbol == "" || strings.EqualFold(l.f.Symbol, v.Asset.Symbol)) &&
-		(l.f.Network == "" || strings.EqualFold(l.f.Network, v.Asset.Network))
+	return v, head, nil
 }

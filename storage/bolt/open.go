@@ -80,11 +80,15 @@ type DB struct {
 	close   func() error
 	failed  atomic.Pointer[error]
 
+	tallies tallies // of chapters that lists have read
+
 	// The writer's own.
-	state   *state          // as committed
-	unsaved map[uint32]bool // periods with a key that no commit has kept
-	full    bool            // the last commit found no room
-	stuck   bool            // bbolt keeps its writer lock
+	state    *state                  // as committed
+	outdated bool                    // the file was of an older schema when it was opened
+	chapters map[rowKey]*openChapter // those written last, as committed
+	unsaved  map[uint32]bool         // periods with a key that no commit has kept
+	full     bool                    // the last commit found no room
+	stuck    bool                    // bbolt keeps its writer lock
 }
 
 var _ storage.History = (*DB)(nil)
@@ -141,6 +145,11 @@ func newDB(o *Options, file *bbolt.DB) (*DB, error) {
 	if err := db.load(); err != nil {
 		return nil, err
 	}
+	if db.outdated {
+		if err := db.upgrade(); err != nil {
+			return nil, err
+		}
+	}
 	if err := db.metrics.register(o.Metrics); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
@@ -158,6 +167,7 @@ func (db *DB) load() error {
 			return err
 		}
 		db.metrics.size.Set(float64(t.Size()))
+		db.outdated = t.schema() != strconv.Itoa(schemaVersion)
 		_, err = t.chain(max(db.state.AuditSeq, 1), 1)
 		return err
 	})

@@ -109,9 +109,10 @@ func TestOpenRefusesWhatIsNotAHistory(t *testing.T) {
 		change func(tx *bbolt.Tx) error
 		want   string
 	}{
-		"later schema":     {put("meta", "schema", "vasp-enclave/history/2"), "schema version \"2\" and this program knows version 1"},
+		"later schema":     {put("meta", "schema", "vasp-enclave/history/3"), "schema version \"3\" and this program knows version 2"},
 		"foreign schema":   {put("meta", "schema", "something"), "not a history"},
 		"no schema record": {func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("meta")) }, "not a history"},
+		"missing chapters": {func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("chapters")) }, "bucket chapters is missing"},
 		"missing bucket":   {func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("outbox")) }, "bucket outbox is missing"},
 		"broken keyring":   {put("meta", "keyring", "\x01broken"), atrest.ErrCorruptRecord.Error()},
 		"broken state":     {put("meta", "state", "broken"), storage.ErrCorrupt.Error()},

@@ -77,7 +77,7 @@ func TestTwoSealedPartsSwapped(t *testing.T) {
 }
 
 func TestAValueMovedToAnotherKey(t *testing.T) {
-	for _, bucket := range sealedBuckets {
+	for _, bucket := range append(sealedBuckets, "chapters") {
 		t.Run(bucket, func(t *testing.T) {
 			path, want := sampleFile(t)
 			keys, values := cells(t, path, bucket)
@@ -103,7 +103,7 @@ func TestAValueMovedToAnotherBucket(t *testing.T) {
 }
 
 func TestAValueDeleted(t *testing.T) {
-	for _, bucket := range append(sealedBuckets, "by_uuid", "by_tx_hash", "by_originator_account", "by_beneficiary_account", "receipts_by_expiry") {
+	for _, bucket := range append(sealedBuckets, "chapters", "by_uuid", "by_tx_hash", "by_originator_account", "by_beneficiary_account", "receipts_by_expiry") {
 		t.Run(bucket, func(t *testing.T) {
 			path, want := sampleFile(t)
 			keys, _ := cells(t, path, bucket)
@@ -226,20 +226,93 @@ func TestAnIndexThatLeadsToAnotherRow(t *testing.T) {
 	}
 }
 
-// A row that is not there any more is missed by a list of everything.
+// A row that is not there any more is missed by a list that should show it,
+// and counted by none as if it had never been.
 func TestAListMissesALostRow(t *testing.T) {
 	path, _ := sampleFile(t)
 	keys, _ := cells(t, path, "verifications")
 	edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("verifications")).Delete(keys[3]) })
 	db := mustOpen(t, options(t, path))
-	for _, f := range []storage.Filter{{}, {Result: storage.Verified}, {Sent: true, Limit: 1}} {
+	for _, f := range []storage.Filter{{}, {Result: storage.Verified}, {Received: true, Offset: sampleRows/2 - 2, Limit: 1}} {
 		if _, count, err := db.List(t.Context(), f); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("List(%+v) counts %d, %v, want ErrCorrupt", f, count, err)
 		}
 	}
+	if _, count, err := db.List(t.Context(), storage.Filter{Received: true, Limit: 1}); count != sampleRows/2 || err != nil {
+		t.Errorf("List of another page counts %d, %v, want the %d that were written", count, err, sampleRows/2)
+	}
 }
 
-// A damaged header is not counted by, though it is not opened.
+// What was lost with a chapter is missed by every list over it: the state
+// knows how many rows there are.
+func TestAListMissesALostChapter(t *testing.T) {
+	path := newPath(t)
+	db := mustOpen(t, options(t, path))
+	fillChapters(t, db, 600)
+	mustClose(t, db)
+	keys, values := cells(t, path, "chapters")
+	if len(keys) != 3 {
+		t.Fatalf("%d chapters, want 3", len(keys))
+	}
+	for i, key := range keys {
+		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("chapters")).Delete(key) })
+		db := mustOpen(t, options(t, path))
+		for _, f := range []storage.Filter{{}, {Result: storage.Verified, Limit: 1}, {Limit: 1, Offset: 599}} {
+			if _, count, err := db.List(t.Context(), f); !errors.Is(err, storage.ErrCorrupt) {
+				t.Errorf("chapter %d lost: List(%+v) counts %d, %v, want ErrCorrupt", i, f, count, err)
+			}
+		}
+		if err := db.Check(t.Context()); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("chapter %d lost: Check: %v, want ErrCorrupt", i, err)
+		}
+		mustClose(t, db)
+		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("chapters")).Put(key, values[i]) })
+	}
+}
+
+// fillChapters writes Row(0) to Row(n-1) in one batch after the other.
+func fillChapters(tb testing.TB, db *bolt.DB, n int) {
+	tb.Helper()
+	rows := make([]*storage.Verification, n)
+	for i := range rows {
+		rows[i] = storagetest.Row(i)
+	}
+	if err := db.InsertTogether(tb.Context(), rows); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// A chapter put back as it was says what is not so any more of a row: a list
+// that shows the row finds out, and so does every one over the chapters, for
+// the state knows how often they were written.
+func TestAnOlderChapterPutBack(t *testing.T) {
+	path := newPath(t)
+	db := mustOpen(t, options(t, path))
+	fillChapters(t, db, 3)
+	mustClose(t, db)
+	keys, values := cells(t, path, "chapters")
+	db = mustOpen(t, options(t, path))
+	v, err := db.Verification(t.Context(), storagetest.Row(1).Originating, storagetest.RowID(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := v.Result
+	v.Result = storage.TransferError
+	mustApply(t, db, &storage.Change{Verification: v})
+	mustClose(t, db)
+	edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("chapters")).Put(keys[0], values[0]) })
+	db = mustOpen(t, options(t, path))
+	for _, f := range []storage.Filter{{Result: old}, {Result: storage.TransferError}, {Result: old, From: v.CreatedAt}} {
+		if _, count, err := db.List(t.Context(), f); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("List(%+v) counts %d, %v, want ErrCorrupt", f, count, err)
+		}
+	}
+	if err := db.Check(t.Context()); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("Check: %v, want ErrCorrupt", err)
+	}
+}
+
+// A damaged header is not counted by: the chapters know what it said.
 func TestADamagedHeaderIsNotCountedBy(t *testing.T) {
 	const header = 14 + 58 + 4
 	path := newPath(t)
@@ -253,8 +326,15 @@ func TestADamagedHeaderIsNotCountedBy(t *testing.T) {
 		damaged[at] ^= 1
 		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("verifications")).Put(keys[0], damaged) })
 		db := mustOpen(t, options(t, path))
-		if _, count, err := db.List(t.Context(), storage.Filter{Limit: 1, From: epochOfRows}); !errors.Is(err, storage.ErrCorrupt) {
-			t.Errorf("byte %d: List counts %d, %v, want ErrCorrupt", at, count, err)
+		for _, f := range []storage.Filter{{From: epochOfRows}, {Result: storagetest.Row(1).Result}} {
+			if _, count, err := db.List(t.Context(), f); !errors.Is(err, storage.ErrCorrupt) {
+				t.Errorf("byte %d: List(%+v) counts %d, %v, want ErrCorrupt", at, f, count, err)
+			}
+			f.Limit = 1
+			f.Offset = 2
+			if _, count, err := db.List(t.Context(), f); count == 0 || err != nil {
+				t.Errorf("byte %d: List(%+v) counts %d, %v, want what was written", at, f, count, err)
+			}
 		}
 		mustClose(t, db)
 	}

@@ -12,15 +12,19 @@ import (
 // of time, so a page of the history is a piece of the file.
 type rowKey [16]byte
 
-func newRowKey(created time.Time, record uint64) (k rowKey) {
-	binary.BigEndian.PutUint64(k[:8], uint64(created.UnixMilli()))
+func newRowKey(created time.Time, record uint64) rowKey {
+	return rowKeyOf(uint64(created.UnixMilli()), record)
+}
+
+func rowKeyOf(milliseconds, record uint64) (k rowKey) {
+	binary.BigEndian.PutUint64(k[:8], milliseconds)
 	binary.BigEndian.PutUint64(k[8:], record)
 	return k
 }
 
-func (k rowKey) created() time.Time {
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(k[:8]))).UTC()
-}
+func (k rowKey) milliseconds() uint64 { return binary.BigEndian.Uint64(k[:8]) }
+
+func (k rowKey) created() time.Time { return time.UnixMilli(int64(k.milliseconds())).UTC() }
 
 func (k rowKey) record() uint64 { return binary.BigEndian.Uint64(k[8:]) }
 
@@ -32,7 +36,7 @@ type rowHead struct {
 	result         storage.Result
 	sent, received bool
 	tags           [3]tag // in the order of the tag indexes
-	opposite       [8]byte
+	opposite       short
 }
 
 const rowExtra = 1 + 1 + 3*16 + 8
@@ -44,17 +48,21 @@ const (
 
 func (h *rowHead) bytes() []byte {
 	b := make([]byte, 2, rowExtra)
-	b[0] = byte(h.result)
-	if h.sent {
-		b[1] |= flagSent
-	}
-	if h.received {
-		b[1] |= flagReceived
-	}
+	b[0], b[1] = byte(h.result), h.flags()
 	for _, tag := range h.tags {
 		b = append(b, tag[:]...)
 	}
-	return append(b, h.opposite[:]...)
+	return binary.BigEndian.AppendUint64(b, uint64(h.opposite))
+}
+
+func (h *rowHead) flags() (b byte) {
+	if h.sent {
+		b |= flagSent
+	}
+	if h.received {
+		b |= flagReceived
+	}
+	return b
 }
 
 // parseRowHead reads the extra header, whose length parseCell has checked.
@@ -64,7 +72,7 @@ func parseRowHead(b []byte) (h rowHead) {
 	for i := range h.tags {
 		copy(h.tags[i][:], b[2+16*i:])
 	}
-	copy(h.opposite[:], b[2+16*len(h.tags):])
+	h.opposite = short(binary.BigEndian.Uint64(b[2+16*len(h.tags):]))
 	return h
 }
 

@@ -11,9 +11,13 @@ import (
 // commit, sealed, so that values lost to a damaged page or cut from the end
 // of the audit log are missed.
 type state struct {
-	Cells     map[string]uint64 `json:"cells"` // by bucket: how many there are
-	AuditSeq  uint64            `json:"auditSeq"`
-	AuditHash [32]byte          `json:"-"`
+	Cells    map[string]uint64 `json:"cells"` // by bucket: how many there are
+	AuditSeq uint64            `json:"auditSeq"`
+	// Writes is the sum of the versions of all chapters, so that one that was
+	// put back as it was before is missed.
+	Writes uint64 `json:"chapterWrites"`
+
+	AuditHash [32]byte `json:"-"`
 }
 
 func (s *state) clone() *state {

@@ -20,6 +20,8 @@ type txn struct {
 	keys  *atrest.Keys
 	state *state // as this transaction leaves it; loaded on first use
 
+	chapters map[rowKey]*openChapter // that the writer has open
+
 	wrote     bool // there is something to commit
 	newPeriod bool // a period key is used that the file lacks
 }
@@ -165,7 +167,7 @@ func (t *txn) dropIndex(b *bucket, key []byte) error {
 
 // seal writes what a transaction changed beyond its cells.
 func (t *txn) seal() error {
-	if err := t.saveState(); err != nil {
+	if err := errors.Join(t.saveChapters(), t.saveState()); err != nil {
 		return err
 	}
 	if !t.newPeriod {

@@ -25,10 +25,12 @@ import (
 
 var freeze = flag.Bool("freeze", false, "make the frozen file of the present format, which must not be there")
 
-const (
-	frozenFile    = "testdata/history-v1.db.gz"
-	frozenContent = "testdata/history-v1.json"
-)
+// frozenVersions are the schema versions that were ever written, the present
+// one last.
+var frozenVersions = []string{"1", "2"}
+
+func frozenFile(version string) string    { return "testdata/history-v" + version + ".db.gz" }
+func frozenContent(version string) string { return "testdata/history-v" + version + ".json" }
 
 // frozenOptions: the KEK is the bytes 0 to 31.
 func frozenOptions(tb testing.TB, path string) bolt.Options {
@@ -52,8 +54,17 @@ func TestFrozenFileIsRead(t *testing.T) {
 	if *freeze {
 		freezeFile(t)
 	}
+	for _, version := range frozenVersions {
+		t.Run(version, func(t *testing.T) { readFrozen(t, version) })
+	}
+}
+
+func readFrozen(t *testing.T, version string) {
 	path := newPath(t)
-	writeFile(t, path, unzip(t, frozenFile))
+	writeFile(t, path, unzip(t, frozenFile(version)))
+	if schema := schemaOf(t, path); schema != "vasp-enclave/history/"+version {
+		t.Errorf("the frozen file's schema is %q", schema)
+	}
 	db := mustOpen(t, frozenOptions(t, path))
 	for range 2 {
 		if err := db.Check(t.Context()); err != nil {
@@ -65,7 +76,7 @@ func TestFrozenFileIsRead(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if !contains(tree(t, text(got)), tree(t, string(readFile(t, frozenContent)))) {
+		if !contains(tree(t, text(got)), tree(t, string(readFile(t, frozenContent(version))))) {
 			t.Errorf("the frozen file reads as\n%s", text(got))
 		}
 		mustApply(t, db, &storage.Change{Directory: got.Directory}) // and it is written to
@@ -119,8 +130,9 @@ func contains(got, want any) bool {
 
 func freezeFile(t *testing.T) {
 	t.Helper()
-	if _, err := os.Stat(frozenFile); err == nil {
-		t.Fatalf("%s is there: it stays as it is", frozenFile)
+	version := frozenVersions[len(frozenVersions)-1]
+	if _, err := os.Stat(frozenFile(version)); err == nil {
+		t.Fatalf("%s is there: it stays as it is", frozenFile(version))
 	}
 	path := newPath(t)
 	db := mustOpen(t, frozenOptions(t, path))
@@ -134,11 +146,11 @@ func freezeFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	var lines bytes.Buffer
-	if err := errors.Join(z.Close(), json.Indent(&lines, []byte(text(content)), "", "  "), os.MkdirAll(filepath.Dir(frozenFile), 0o755)); err != nil {
+	if err := errors.Join(z.Close(), json.Indent(&lines, []byte(text(content)), "", "  "), os.MkdirAll(filepath.Dir(frozenFile(version)), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, frozenFile, packed.Bytes())
-	writeFile(t, frozenContent, append(lines.Bytes(), '\n'))
+	writeFile(t, frozenFile(version), packed.Bytes())
+	writeFile(t, frozenContent(version), append(lines.Bytes(), '\n'))
 }
 
 // fillFrozen has two periods, an update, a self-transfer and every kind of
@@ -169,8 +181,14 @@ func fillFrozen(t *testing.T, db *bolt.DB) {
 // The MACs and tags of the frozen file's keys are frozen with it: a receipt
 // must be known, and an account found, after an upgrade.
 func TestFrozenIndexesAreFound(t *testing.T) {
+	for _, version := range frozenVersions {
+		t.Run(version, func(t *testing.T) { findFrozen(t, version) })
+	}
+}
+
+func findFrozen(t *testing.T, version string) {
 	path := newPath(t)
-	writeFile(t, path, unzip(t, frozenFile))
+	writeFile(t, path, unzip(t, frozenFile(version)))
 	db := mustOpen(t, frozenOptions(t, path))
 	v := storagetest.Row(0)
 	r, err := db.Receipt(t.Context(), v.Originating, v.UUID)
@@ -180,6 +198,7 @@ func TestFrozenIndexesAreFound(t *testing.T) {
 	for name, f := range map[string]storage.Filter{
 		"originator": {OriginatorAccount: "bc1qsender1"}, "beneficiary": {BeneficiaryAccount: "bc1qreceiver1"},
 		"hash": {TxHash: "another"}, "opposite": {Opposite: 101},
+		"symbol and network": {Symbol: "btc", Network: "BITCOIN", Result: storage.Denied},
 	} {
 		if rows, count, err := db.List(t.Context(), f); count != 1 || len(rows) != 1 || err != nil {
 			t.Errorf("by %s: List = %d rows of %d, %v, want 1", name, len(rows), count, err)

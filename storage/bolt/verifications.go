@@ -20,6 +20,7 @@ type rowChange struct {
 	v         *storage.Verification // read only until the commit
 	plaintext []byte
 	head      rowHead
+	kind      kind
 	period    uint32
 
 	ref rowRef // where it went, as which version
@@ -33,10 +34,12 @@ func (db *DB) prepareRow(v *storage.Verification) (*rowChange, error) {
 	if err != nil {
 		return nil, fmt.Errorf("verification: %w", err)
 	}
+	head := headOf(db.keys, v)
 	return &rowChange{
 		v:         v,
 		plaintext: plaintext,
-		head:      headOf(db.keys, v),
+		head:      head,
+		kind:      newKind(db.keys, &head, v),
 		period:    db.keys.Period(v.CreatedAt),
 	}, nil
 }
@@ -66,9 +69,9 @@ func (c *rowChange) write(t *txn) error {
 	}
 	h := header{period: c.period, extra: c.head.bytes()}
 	if before == nil {
-		err = t.insert(verifications, c.ref.key[:], h, c.plaintext)
+		err = errors.Join(t.insert(verifications, c.ref.key[:], h, c.plaintext), t.enlist(c.ref.key, c.kind))
 	} else {
-		err = t.put(verifications, c.ref.key[:], h, c.plaintext)
+		err = errors.Join(t.put(verifications, c.ref.key[:], h, c.plaintext), t.relist(c.ref.key, c.kind))
 	}
 	if err != nil {
 		return err
@@ -96,6 +99,25 @@ func (c *rowChange) locate(t *txn) (*rowHead, error) {
 	return &head, nil
 }
 
+// dropRow deletes a row with all that leads to it. It opens the row, whose
+// name is sealed in it.
+func (t *txn) dropRow(k rowKey) error {
+	v, head, err := t.listed(k)
+	if err != nil {
+		return err
+	}
+	if err := t.delist(k); err != nil {
+		return err
+	}
+	if err := t.moveTags(k, &head, &rowHead{}); err != nil {
+		return err
+	}
+	if err := t.dropIndex(byUUID, uuidKey(v.Originating, v.UUID)); err != nil {
+		return err
+	}
+	return t.drop(verifications, k[:])
+}
+
 // rowCell finds the stored value that an index entry promises.
 func (t *txn) rowCell(ref rowRef) (header, []byte, error) {
 	value := t.bucket(verifications).Get(ref.key[:])
@@ -121,22 +143,22 @@ func (t *txn) row(ref rowRef) (*storage.Verification, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.openRow(ref.key, value)
+	v, _, err := t.openRow(ref.key, value)
+	return v, err
 }
 
-func (t *txn) openRow(k rowKey, value []byte) (*storage.Verification, error) {
+func (t *txn) openRow(k rowKey, value []byte) (v *storage.Verification, head rowHead, err error) {
 	h, plaintext, err := verifications.openCell(t.keys, k[:], value)
 	if err != nil {
-		return nil, err
+		return nil, head, err
 	}
-	v, err := decodeRow(plaintext)
-	if err != nil {
-		return nil, corrupt(err)
+	if v, err = decodeRow(plaintext); err != nil {
+		return nil, head, corrupt(err)
 	}
-	head := parseRowHead(h.extra)
+	head = parseRowHead(h.extra)
 	v.Record, v.Version, v.CreatedAt = k.record(), h.version, k.created()
 	v.Result, v.Sent, v.Received = head.result, head.sent, head.received
-	return v, nil
+	return v, head, nil
 }
 
 // Verification finds one row by its originating VASP and UUID.

@@ -170,7 +170,9 @@ func (db *DB) begin() (*txn, error) {
 	if err != nil {
 		return nil, closedError(err)
 	}
-	return &txn{Tx: tx, db: db, keys: db.keys, state: db.state.clone()}, nil
+	t := &txn{Tx: tx, db: db, keys: db.keys, state: db.state.clone(), chapters: db.chapters}
+	db.chapters = nil // it may be rolled back with changes in them
+	return t, nil
 }
 
 // commit makes a transaction durable. After an error that is not a full disk
@@ -200,6 +202,9 @@ func (db *DB) commit(t *txn, changes int) error {
 
 func (db *DB) committed(t *txn, changes int, size int64, took time.Duration) {
 	db.state = t.state
+	if len(t.chapters) <= maxOpen {
+		db.chapters = t.chapters
+	}
 	if t.newPeriod {
 		clear(db.unsaved)
 	}

@@ -15,6 +15,18 @@ import (
 // mediaType is the one that the documents have.
 const mediaType = "application/json"
 
+// jsonInText reads a string that holds JSON, such as a row's ivms101 parts. The
+// library's own reader refuses numbers that are larger than a float64 holds,
+// and such numbers travel as the text they are.
+var jsonInText = &jsonschema.MediaType{
+	Name: mediaType,
+	Validate: func(text []byte) error {
+		_, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		return err
+	},
+	UnmarshalJSON: func(text []byte) (any, error) { return jsonschema.UnmarshalJSON(bytes.NewReader(text)) },
+}
+
 // loading is a document being read, and where its schemas are compiled.
 type loading struct {
 	root     any
@@ -32,6 +44,7 @@ func mustLoad(text []byte) *Document {
 	l.compiler.DefaultDraft(jsonschema.Draft2020)
 	l.compiler.AssertFormat()
 	l.compiler.AssertContent()
+	l.compiler.RegisterContentMediaType(jsonInText)
 	if err := l.compiler.AddResource(location, root); err != nil {
 		panic(err)
 	}

@@ -1,0 +1,18 @@
+package bolt_test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+// cpuTime is the processor time that this process has used, which a busy
+// machine changes less than the time of day.
+func cpuTime(tb testing.TB) time.Duration {
+	tb.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
