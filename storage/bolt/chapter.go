@@ -208,31 +208,27 @@ func parseKind(b []byte) kind {
 	return kind{storage.Result(b[0]), b[1], tag(2), tag(10), tag(18)}
 }
 
-// pattern is what a filter asks of a kind. What is zero in it is not asked
-// for; flags are those that must be set.
-type pattern struct {
-	kind
-	state                     uint16 // bits of result and flags to compare
-	opposite, symbol, network short  // bits of the tags to compare
-}
+// pattern is what a filter asks of a kind: the bits that count, and what
+// they should be. Of the flags those count that must be set.
+type pattern struct{ bits, want kind }
 
-func newPattern(of kind) pattern {
-	all := func(asked bool) short {
-		if asked {
+// newPattern asks for all that is not zero.
+func newPattern(want kind) pattern {
+	all := func(tag short) short {
+		if tag != 0 {
 			return ^short(0)
 		}
 		return 0
 	}
-	p := pattern{kind: of, state: uint16(of.flags), opposite: all(of.opposite != 0), symbol: all(of.symbol != 0), network: all(of.network != 0)}
-	if of.result != 0 {
-		p.state |= 0xff00
+	bits := kind{0, want.flags, all(want.opposite), all(want.symbol), all(want.network)}
+	if want.result != 0 {
+		bits.result = 0xff
 	}
-	return p
+	return pattern{bits, want}
 }
 
-func (k *kind) state() uint16 { return uint16(k.result)<<8 | uint16(k.flags) }
-
 func (p *pattern) matches(k *kind) bool {
-	return (k.opposite^p.kind.opposite)&p.opposite|(k.symbol^p.kind.symbol)&p.symbol|(k.network^p.kind.network)&p.network|
-		short((k.state()^p.kind.state())&p.state) == 0
+	return (k.result^p.want.result)&p.bits.result == 0 && (k.flags^p.want.flags)&p.bits.flags == 0 &&
+		(k.opposite^p.want.opposite)&p.bits.opposite == 0 &&
+		(k.symbol^p.want.symbol)&p.bits.symbol == 0 && (k.network^p.want.network)&p.bits.network == 0
 }

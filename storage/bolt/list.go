@@ -210,22 +210,18 @@ func (l *listing) byTags(t *txn) error {
 		if bytes.Compare(k[:], l.lower) < 0 {
 			return false, nil
 		}
-		if err := l.ctx.Err(); err != nil || !l.kinds {
-			return true, l.orTake(err, t, k, nil)
+		if err := l.ctx.Err(); err != nil {
+			return false, err
+		}
+		if !l.kinds {
+			return true, l.take(t, k, nil)
 		}
 		of, err := reader.kind(k)
-		if err == nil && !l.verdicts.want.matches(&of) {
-			return true, nil
+		if err != nil || !l.verdicts.want.matches(&of) {
+			return true, err
 		}
-		return true, l.orTake(err, t, k, &of)
+		return true, l.take(t, k, &of)
 	})
-}
-
-func (l *listing) orTake(err error, t *txn, k rowKey, of *kind) error {
-	if err != nil {
-		return err
-	}
-	return l.take(t, k, of)
 }
 
 func (l *listing) pageFull() bool {
