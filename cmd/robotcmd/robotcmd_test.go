@@ -79,7 +79,7 @@ func do(t *testing.T, r *http.Request) (int, map[string]any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode == http.StatusOK && r.Method == http.MethodPost {
+	if resp.StatusCode == http.StatusOK && vaspAPI(resp.Request.URL.Path) {
 		if err := openapitest.VASP().Answer(r.Method, r.URL.Path, resp.StatusCode, resp.Header, text); err != nil {
 			t.Errorf("the answer is not in the VASP API's document: %v", err)
 		}
@@ -89,6 +89,12 @@ func do(t *testing.T, r *http.Request) (int, map[string]any) {
 		t.Fatalf("%s %s answered %d and no JSON: %v", r.Method, r.URL.Path, resp.StatusCode, err)
 	}
 	return resp.StatusCode, answer
+}
+
+// vaspAPI says whether a path is one of those that an enclave calls; the others
+// are for people.
+func vaspAPI(path string) bool {
+	return slices.ContainsFunc(openapitest.VASP().Operations, func(o *openapitest.Operation) bool { return o.Path == path })
 }
 
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
