@@ -90,3 +90,77 @@ func readTx(payload []byte) (*txPayload, time.Time, error) {
 	}
 	return p, at.Truncate(time.Millisecond), nil
 }
+
+// answerError takes a counterparty's word that a verification has failed.
+func (e *Enclave) answerError(ctx context.Context, a *envelope.Authentic, pinned *identity.Public) ([]byte, error) {
+	const op = "answer an error report"
+	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
+	key := verificationKey{a.Header.Sender, a.Header.Verification}
+	unlock, err := e.inflight.lock(ctx, key)
+	if err != nil {
+		return nil, fail(op, Unavailable, err)
+	}
+	defer unlock()
+	body, err := e.openSealed(a)
+	if err != nil {
+		return nil, err
+	}
+	p, err := decode[errorPayload](body.Payload)
+	if err != nil {
+		return nil, e.metrics.refuse(op, "payload", err)
+	}
+	if err := e.recordError(ctx, key, a.Hash(), p); err != nil {
+		return nil, err
+	}
+	return e.reply(ctx, a, envelope.ErrorReportAnswer, body.ReplyBundle, reportAnswerText(true), pinned)
+}
+
+// recordError stores the reported state and, once per change, the callback
+// that tells our backend.
+func (e *Enclave) recordError(ctx context.Context, key verificationKey, hash [32]byte, p *errorPayload) error {
+	const op = "record an error report"
+	row, err := e.History.Verification(ctx, key.originating, key.id)
+	if errors.Is(err, storage.ErrNotFound) {
+		return e.withdraw(ctx, key, hash)
+	}
+	if err != nil {
+		return fail(op, Storage, err)
+	}
+	if !row.Received {
+		return nil // of a transfer to ourselves that never came in
+	}
+	if row.Result != storage.Verified {
+		return nil // what our own side has refused, nobody else's word changes (A7)
+	}
+	result, err := storage.ParseResult(p.Result)
+	if err != nil {
+		result = storage.Error
+	}
+	row.Result, row.Message = failed(result), clip(p.Message, maxMessage)
+	row.Reason = reasonOf(row.Result, p.Reason)
+	change := &storage.Change{
+		Verification: row,
+		Audit:        []storage.AuditEntry{audit.Verification(e.Now(), audit.Peer, audit.OpenError, key.id, key.originating, row.Result.String(), auditReason(row.Reason))},
+		Outbox:       e.callbackEntry(row, errorCallback(row.UUID, errorPayload{row.Result.String(), row.Reason, row.Message})),
+	}
+	if err := e.History.Apply(ctx, change); err != nil {
+		return fail(op, Storage, err)
+	}
+	e.outbox.add(change.Outbox...)
+	return nil
+}
+
+// withdraw remembers that a verification was reported as failed before it
+// came: its envelope may be on its way for a while yet, and our backend must
+// not be asked for what its sender has given up.
+func (e *Enclave) withdraw(ctx context.Context, key verificationKey, hash [32]byte) error {
+	now := e.Now()
+	err := e.History.Apply(ctx, &storage.Change{
+		Receipt: &storage.Receipt{Originating: key.originating, UUID: key.id, EnvelopeHash: hash, PayloadMAC: withdrawn, Expires: now.Add(receiptLife)},
+		Audit:   []storage.AuditEntry{audit.Verification(now, audit.Peer, audit.OpenError, key.id, key.originating, "unknown", "")},
+	})
+	if err != nil {
+		return fail("record an error report", Storage, err)
+	}
+	return nil
+}

@@ -202,6 +202,22 @@ func (s *story) outcome(id string, row *sandbox.Row, callback string) error {
 		return fmt.Errorf("the verification ended as %s/%s", row.Result, row.Reason)
 	}
 	s.say("\n  => VERIFIED: %s may send the coins.", s.sender.Name)
+	return s.reported(id)
+}
+
+// reported is what happens once the coins have moved.
+func (s *story) reported(id string) error {
+	report := fmt.Sprintf(`{"verificationUuid":%q,"txHash":"0x9fc76417374aa880d4449a1f7f31ec597f00b1f6f3dd2d66f4c9c6c445836d8b"}`, id)
+	s.step("9", fmt.Sprintf("The coins have moved: %s's backend says in which transaction", s.sender.Name))
+	s.show("POST "+s.sender.API+"/v1/verifications/tx", report)
+	if err := s.sender.ReportTransaction(s.ctx, []byte(report)); err != nil {
+		return err
+	}
+	told, err := s.receiver.AwaitCallback(s.ctx, id)
+	if err != nil {
+		return err
+	}
+	s.show(fmt.Sprintf("sealed, through central; then %s's enclave calls its backend back, which can tell the deposit by it", s.receiver.Name), told)
 	return nil
 }
 
@@ -242,6 +258,8 @@ Everything keeps running until Ctrl-C. Play on, as %s's backend:
   curl -s %[2]s/v1/verifications/account -d '{"keyType":"PerVasp","beneficiaryVaspId":"%[3]s","symbol":"ETH","payload":{"version":"1.0","ivms101":{"beneficiary":{"accountNumber":["%[4]s"]}}}}'
   curl -s %[2]s/v1/verifications -d '%[5]s'
   curl -s '%[2]s/v1/verifications?rpp=5'
+  id=$(curl -s '%[2]s/v1/verifications?result=VERIFIED&rpp=1' | grep -o '"verificationUuid":"[^"]*"' | cut -d '"' -f 4); curl -s %[2]s/v1/verifications/tx -d "{\"verificationUuid\":\"$id\",\"txHash\":\"0xabc\"}"
+  curl -s %[2]s/openapi.json     # the whole API
   curl -s %[6]s/metrics | grep ^enclave_
   curl -s %[7]s/requests        # what %[8]s's backend was asked
   curl -s %[10]s/callbacks       # what %[1]s's backend was told

@@ -80,6 +80,11 @@ func (v *VASP) Verify(ctx context.Context, body []byte) (*Accepted, error) {
 	return a, fetch(ctx, http.MethodPost, v.API+"/v1/verifications", body, a)
 }
 
+// ReportTransaction tells the enclave in which transaction the coins moved.
+func (v *VASP) ReportTransaction(ctx context.Context, body []byte) error {
+	return fetch(ctx, http.MethodPost, v.API+"/v1/verifications/tx", body, &struct{}{})
+}
+
 // Row is one row of the history, as far as a test asks.
 type Row struct {
 	VerificationUUID   string `json:"verificationUuid"`

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// The demo ends with 0 and tells all eight steps of the flow, with what each
+// The demo ends with 0 and tells all nine steps of the flow, with what each
 // party saw.
 func TestTheDemoTellsTheWholeStory(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -24,12 +24,12 @@ func TestTheDemoTellsTheWholeStory(t *testing.T) {
 	if err != nil {
 		t.Fatalf("demo: %v\n%s", err, out)
 	}
-	for i := 1; i <= 8; i++ {
+	for i := 1; i <= 9; i++ {
 		if !regexp.MustCompile(`(?m)^` + string(rune('0'+i)) + `  `).Match(out) {
 			t.Errorf("step %d is missing", i)
 		}
 	}
-	for _, want := range []string{"Authorization: Bearer", "VERIFICATION_RESULT", "=> VERIFIED", "=> DENIED (UNKNOWN-ADDRESS)", "0 of 10 found"} {
+	for _, want := range []string{"Authorization: Bearer", "VERIFICATION_RESULT", "TX_REPORT", "=> VERIFIED", "=> DENIED (UNKNOWN-ADDRESS)", "0 of 10 found"} {
 		if !bytes.Contains(out, []byte(want)) {
 			t.Errorf("the demo does not show %q", want)
 		}

@@ -224,7 +224,7 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 	v.Database, v.TokenFile = file(".db"), file("-backend.token")
 	v.Robot = &Program{
 		Name: "backend of " + v.Name, Path: a.binaries.Robot, Args: []string{"run"}, ReadyLine: "robotvasp ready", Log: file("-backend.log"),
-		Env: append([]string{"ROBOT_LISTEN=" + v.robotListen, "ROBOT_TOKEN_FILE=" + v.TokenFile}, a.options.Robot...),
+		Env: append([]string{"ROBOT_LISTEN=" + v.robotListen, "ROBOT_TOKEN_FILE=" + v.TokenFile, "ROBOT_ENCLAVE_URL=" + v.API}, a.options.Robot...),
 	}
 	v.Enclave = &Program{
 		Name: "enclave of " + v.Name, Path: a.binaries.Enclave, Args: []string{"run"}, ReadyLine: "enclave ready", Log: file("-enclave.log"),
