@@ -259,7 +259,7 @@ Everything keeps running until Ctrl-C. Play on, as %s's backend:
   curl -s %[2]s/v1/verifications -d '%[5]s'
   curl -s '%[2]s/v1/verifications?rpp=5'
   id=$(curl -s '%[2]s/v1/verifications?result=VERIFIED&rpp=1' | grep -o '"verificationUuid":"[^"]*"' | cut -d '"' -f 4); curl -s %[2]s/v1/verifications/tx -d "{\"verificationUuid\":\"$id\",\"txHash\":\"0xabc\"}"
-  curl -s %[2]s/openapi.json     # the whole API
+  curl -s %[2]s/openapi.json | grep operationId     # what there is to call
   curl -s %[6]s/metrics | grep ^enclave_
   curl -s %[7]s/requests        # what %[8]s's backend was asked
   curl -s %[10]s/callbacks       # what %[1]s's backend was told
