@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -57,13 +58,13 @@ func (a *api) closed() map[string]methods {
 	return map[string]methods{
 		"/v1/vasps/self":            {http.MethodGet: a.self},
 		"/v1/vasps":                 {http.MethodGet: a.directory},
-		"/v1/verifications/account": {http.MethodPost: a.checkAccount},
-		"/v1/verifications":         {http.MethodPost: a.verify, http.MethodGet: a.history},
+		"/v1/verifications/account": {http.MethodPost: post(readAccountRequest, a.checkAccount)},
+		"/v1/verifications":         {http.MethodPost: post(readVerificationRequest, a.verify), http.MethodGet: a.history},
 		"/v1/verifications/{uuid}":  {http.MethodGet: a.verification},
 
-		"/v1/verifications/tx":         {http.MethodPost: a.reportTransaction},
-		"/v1/verifications/error":      {http.MethodPost: a.reportError},
-		"/v1/verifications/tx/inquiry": {http.MethodPost: a.inquire},
+		"/v1/verifications/tx":         {http.MethodPost: post(readTxReport, a.reportTransaction)},
+		"/v1/verifications/error":      {http.MethodPost: post(readErrorReport, a.reportError)},
+		"/v1/verifications/tx/inquiry": {http.MethodPost: post(readInquiry, a.inquire)},
 	}
 }
 
@@ -216,87 +217,56 @@ func memberText(m relay.Member) []byte {
 		str("vaspStatus", m.VASPStatus).str("createdAt", m.CreatedAt).str("updatedAt", m.UpdatedAt).end()
 }
 
-func (a *api) checkAccount(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r)
-	if err != nil {
-		return err
+// post answers a POST: what read makes of the body, act answers with a text.
+func post[T any](read func([]byte) (T, error), act func(context.Context, T) ([]byte, error)) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		body, err := readBody(w, r)
+		if err != nil {
+			return err
+		}
+		request, err := read(body)
+		if err != nil {
+			return err
+		}
+		answer, err := act(r.Context(), request)
+		if err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusOK, answer)
+		return nil
 	}
-	request, err := readAccountRequest(body)
-	if err != nil {
-		return err
-	}
-	answer, err := a.CheckAccount(r.Context(), request)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, accountText(answer))
-	return nil
 }
 
-func (a *api) verify(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r)
+func (a *api) checkAccount(ctx context.Context, r *accountRequest) ([]byte, error) {
+	answer, err := a.CheckAccount(ctx, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	request, err := readVerificationRequest(body)
-	if err != nil {
-		return err
-	}
-	row, err := a.Accept(r.Context(), request)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, newText().str("verificationUuid", row.UUID.String()).str("createdAt", timestamp(row.CreatedAt)).end())
-	return nil
+	return accountText(answer), nil
 }
 
-func (a *api) reportTransaction(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r)
+func (a *api) verify(ctx context.Context, r *verificationRequest) ([]byte, error) {
+	row, err := a.Accept(ctx, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	report, err := readTxReport(body)
-	if err != nil {
-		return err
-	}
-	if err := a.ReportTransaction(r.Context(), report); err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, reportAnswerText(true))
-	return nil
+	return newText().str("verificationUuid", row.UUID.String()).str("createdAt", timestamp(row.CreatedAt)).end(), nil
 }
 
-func (a *api) reportError(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r)
-	if err != nil {
-		return err
-	}
-	report, err := readErrorReport(body)
-	if err != nil {
-		return err
-	}
-	if err := a.ReportError(r.Context(), report); err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, reportAnswerText(true))
-	return nil
+func (a *api) reportTransaction(ctx context.Context, r *txReport) ([]byte, error) {
+	return reportAnswerText(true), a.ReportTransaction(ctx, r)
 }
 
-func (a *api) inquire(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r)
+func (a *api) reportError(ctx context.Context, r *errorReport) ([]byte, error) {
+	return reportAnswerText(true), a.ReportError(ctx, r)
+}
+
+func (a *api) inquire(ctx context.Context, id uuid.UUID) ([]byte, error) {
+	answer, err := a.Inquire(ctx, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	id, err := readInquiry(body)
-	if err != nil {
-		return err
-	}
-	answer, err := a.Inquire(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, answer.text(newText().str("verificationUuid", id.String())))
-	return nil
+	return answer.text(newText().str("verificationUuid", id.String())), nil
 }
 
 func (a *api) verification(w http.ResponseWriter, r *http.Request) error {

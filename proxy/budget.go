@@ -9,6 +9,52 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 )
 
+// budget is what each counterparty may do in a while. It is kept for
+// counterparties with a pin only, so there are no more of them than members.
+// It may be asked concurrently.
+type budget struct {
+	perSecond rate.Limit
+	atOnce    int
+	now       func() time.Time
+
+	mu sync.Mutex
+	of map[identity.VASPID]*rate.Limiter
+}
+
+func newBudget(perSecond rate.Limit, atOnce int, now func() time.Time) *budget {
+	return &budget{perSecond: perSecond, atOnce: atOnce, now: now, of: make(map[identity.VASPID]*rate.Limiter)}
+}
+
+func (b *budget) find(peer identity.VASPID) *rate.Limiter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	found, ok := b.of[peer]
+	if !ok {
+		found = rate.NewLimiter(b.perSecond, b.atOnce)
+		b.of[peer] = found
+	}
+	return found
+}
+
+// take takes one from a counterparty's budget, if there is one left.
+func (b *budget) take(peer identity.VASPID) bool { return b.find(peer).AllowN(b.now(), 1) }
+
+// left says whether there is one left.
+func (b *budget) left(peer identity.VASPID) bool { return b.find(peer).TokensAt(b.now()) >= 1 }
+
+// Inquiries tell nothing that the asker may not know, and reports are the
+// counterparty's right; their budgets spare our backend and our disk (attack
+// G4). Of verifications that nobody knows there is nothing to say: an honest
+// counterparty reports those alone that never arrived here.
+const (
+	inquiriesPerSecond = 20
+	inquiriesAtOnce    = 200
+	reportsPerSecond   = 300
+	reportsAtOnce      = 3000
+	unknownPerSecond   = 5
+	unknownAtOnce      = 1000
+)
+
 // Account checks tell whether an address is a customer's. A counterparty that
 // asks about more addresses than its transfers explain is collecting them
 // (attack O1): each has a budget of questions, and a much smaller one of
@@ -23,61 +69,26 @@ const (
 	strangersAtOnce   = 100
 )
 
-// accountBudgets are kept for counterparties with a pin only, so there are no
-// more of them than members.
-type accountBudgets struct {
-	now func() time.Time
-	mu  sync.Mutex
-	of  map[identity.VASPID]*accountBudget
+// budgets are those of everything but keys, which keyring has.
+type budgets struct {
+	questions, strangers        *budget // account checks, and those that find nobody
+	inquiries, reports, unknown *budget
 }
 
-// Inquiries are about transfers that the asker knows, so they tell nothing it
-// may not know; the budget spares our backend.
-const (
-	inquiriesPerSecond = 20
-	inquiriesAtOnce    = 200
-)
-
-// inquiryBudgets are kept as the accounts' are.
-type inquiryBudgets struct {
-	now func() time.Time
-	mu  sync.Mutex
-	of  map[identity.VASPID]*rate.Limiter
-}
-
-func (b *inquiryBudgets) allow(peer identity.VASPID) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.of == nil {
-		b.of = make(map[identity.VASPID]*rate.Limiter)
+func newBudgets(now func() time.Time) budgets {
+	return budgets{
+		questions: newBudget(accountsPerSecond, accountsAtOnce, now),
+		strangers: newBudget(rate.Limit(strangersPerHour)/3600, strangersAtOnce, now),
+		inquiries: newBudget(inquiriesPerSecond, inquiriesAtOnce, now),
+		reports:   newBudget(reportsPerSecond, reportsAtOnce, now),
+		unknown:   newBudget(unknownPerSecond, unknownAtOnce, now),
 	}
-	if b.of[peer] == nil {
-		b.of[peer] = rate.NewLimiter(inquiriesPerSecond, inquiriesAtOnce)
-	}
-	return b.of[peer].AllowN(b.now(), 1)
-}
-
-type accountBudget struct{ questions, strangers *rate.Limiter }
-
-func (b *accountBudgets) find(peer identity.VASPID) *accountBudget {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	found, ok := b.of[peer]
-	if !ok {
-		found = &accountBudget{
-			rate.NewLimiter(accountsPerSecond, accountsAtOnce),
-			rate.NewLimiter(rate.Limit(strangersPerHour)/3600, strangersAtOnce),
-		}
-		b.of[peer] = found
-	}
-	return found
 }
 
 // mayAsk says whether a counterparty may ask about one more account, and
 // counts the question if so.
-func (b *accountBudgets) mayAsk(peer identity.VASPID) bool {
-	f, now := b.find(peer), b.now()
-	return f.strangers.TokensAt(now) >= 1 && f.questions.AllowN(now, 1)
+func (b *budgets) mayAsk(peer identity.VASPID) bool {
+	return b.strangers.left(peer) && b.questions.take(peer)
 }
 
 // mayHear says whether a counterparty may hear what our backend said of an
@@ -86,10 +97,9 @@ func (b *accountBudgets) mayAsk(peer identity.VASPID) bool {
 // used up nothing is told of the questions still under way either, be the
 // account a customer's or not: so asking many at once yields not one answer
 // more than the budget, and the refusal itself tells nothing.
-func (b *accountBudgets) mayHear(peer identity.VASPID, stranger bool) bool {
-	f, now := b.find(peer), b.now()
+func (b *budgets) mayHear(peer identity.VASPID, stranger bool) bool {
 	if stranger {
-		return f.strangers.AllowN(now, 1)
+		return b.strangers.take(peer)
 	}
-	return f.strangers.TokensAt(now) >= 1
+	return b.strangers.left(peer)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -180,8 +181,12 @@ func TestErrorReportsAreIdempotent(t *testing.T) {
 	if r := row(t, w.B, id); r["reason"] != "USER-CANCELED" {
 		t.Errorf("row %v", r)
 	}
-	if n := len(audited(t, w.B, audit.OpenError)); n != 1 || called(w.B, id) != 1 {
-		t.Errorf("%d audit entries, %d callbacks, want one of each", n, called(w.B, id))
+	var outcomes []string
+	for _, e := range audited(t, w.B, audit.OpenError) {
+		outcomes = append(outcomes, e.Outcome+" "+e.Reason)
+	}
+	if want := []string{"ERROR USER-CANCELED", "unchanged ", "unchanged ", "unchanged "}; !slices.Equal(outcomes, want) || called(w.B, id) != 1 {
+		t.Errorf("audited %q, %d callbacks, want %q and one", outcomes, called(w.B, id), want)
 	}
 	if r := row(t, w.A, id); r["result"] != "VERIFIED" {
 		t.Errorf("row of A %v", r["result"])

@@ -39,9 +39,16 @@ func (e *Enclave) Remembered() int {
 // questions lets through now.
 func (e *Enclave) MayAsk(peer identity.VASPID, n int) (passed int) {
 	for range n {
-		if e.accounts.mayAsk(peer) {
+		if e.budgets.mayAsk(peer) {
 			passed++
 		}
 	}
 	return passed
+}
+
+// LimitOwed sets how many callbacks of one counterparty's doing may wait.
+func (e *Enclave) LimitOwed(n int) {
+	e.outbox.mu.Lock()
+	defer e.outbox.mu.Unlock()
+	e.outbox.maxOwed = n
 }

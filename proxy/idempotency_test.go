@@ -173,31 +173,6 @@ func TestAnIDWithAnotherContentIsRefused(t *testing.T) {
 	}
 }
 
-// The same id from another VASP is another verification.
-func TestAnIDBelongsToItsOriginatingVASP(t *testing.T) {
-	w := proxytest.NewWorld(t)
-	verified(w)
-	id := verify(t, w, request(w))
-	finished(t, w, id)
-	// B, hostile, uses A's id for a verification of its own.
-	_, reply := w.Central.Send(w.A.ID, w.B.Seal(w.A, proxytest.Message{Type: envelope.VerificationRequest, ID: parse(t, id), ReplyBundle: w.B.EncodedBundle(), Payload: payload("", "")}))
-	if kind := proxytest.TypeOf(reply); kind != envelope.VerificationAnswer {
-		t.Fatalf("answered with a %s", kind)
-	}
-	r := row(t, w.A, id)
-	if r["originatingVaspId"] != w.A.ID.String() || r["result"] != "VERIFIED" || r["ivms101OriginatingVasp"] != proxytest.LegalPerson(w.A.ID) {
-		t.Errorf("A's own row is not the one its id finds: %v", r)
-	}
-	if page := ask(t, w.A, http.MethodGet, "/v1/verifications", nil); page["count"] != 2.0 {
-		t.Errorf("%v rows", page["count"])
-	}
-	// Nor can B report a failure of what A has sent.
-	w.Central.Send(w.A.ID, w.B.Seal(w.A, proxytest.Message{Type: envelope.ErrorReport, ID: parse(t, id), ReplyBundle: w.B.EncodedBundle(), Payload: []byte(`{"result":"ERROR","reason":"X"}`)}))
-	if r := row(t, w.A, id); r["result"] != "VERIFIED" || r["originatingVaspId"] != w.A.ID.String() {
-		t.Errorf("A's own row became %v", r)
-	}
-}
-
 // Accepted means delivered: A dies after it has accepted, before anything left.
 func TestARestartBetweenAcceptanceAndDelivery(t *testing.T) {
 	w := proxytest.NewWorld(t)

@@ -79,10 +79,8 @@ func (e *Enclave) answer(ctx context.Context, asked *envelope.Envelope) (reply [
 		return e.answerAccount(ctx, a, pinned)
 	case envelope.VerificationRequest:
 		return e.answerVerification(ctx, a, pinned)
-	case envelope.TxReport:
-		return e.answerTx(ctx, a, pinned)
-	case envelope.ErrorReport:
-		return e.answerError(ctx, a, pinned)
+	case envelope.TxReport, envelope.ErrorReport:
+		return e.answerReport(ctx, a, pinned)
 	case envelope.TxInquiry:
 		return e.answerInquiry(ctx, a, pinned)
 	default:
@@ -226,7 +224,7 @@ func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic,
 	const op = "answer a verification"
 	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
 	key := verificationKey{a.Header.Sender, a.Header.Verification}
-	unlock, err := e.inflight.lock(ctx, key)
+	unlock, err := e.inflight.lock(ctx, key.id)
 	if err != nil {
 		return nil, fail(op, Unavailable, err)
 	}
@@ -269,16 +267,25 @@ func (e *Enclave) answerVerification(ctx context.Context, a *envelope.Authentic,
 // withdrawn stands in a receipt for a payload that must not come any more.
 var withdrawn [32]byte
 
-// received says whether the history has a verification as one that came in.
+// received says whether the history has a verification's id already: as one
+// that came in, or as another VASP's. Callbacks name a verification by its id
+// alone, so who chooses the id of another's, ours above all, could speak to our
+// backend about that one (attack K3). A transfer to ourselves is there from
+// the outbound side.
 func (e *Enclave) received(ctx context.Context, key verificationKey) (bool, error) {
-	row, err := e.History.Verification(ctx, key.originating, key.id)
-	switch {
-	case errors.Is(err, storage.ErrNotFound):
-		return false, nil
-	case err != nil:
+	rows, err := e.History.Lookup(ctx, key.id)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return false, fail("read verification", Storage, err)
 	}
-	return row.Received, nil
+	for _, row := range rows {
+		switch {
+		case row.Originating != key.originating || row.Received:
+			return true, nil
+		case row.Result != storage.Wait:
+			return false, e.metrics.refuse("read verification", "withdrawn", errors.New("we have given up this transfer to ourselves"))
+		}
+	}
+	return false, nil
 }
 
 // repeat answers a request that was answered before, from the history.

@@ -20,7 +20,7 @@ func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinn
 	}
 	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
 	from := a.Header.Sender
-	if !e.accounts.mayAsk(from) {
+	if !e.budgets.mayAsk(from) {
 		return nil, e.collecting(from)
 	}
 	body, err := e.openSealed(a)
@@ -34,7 +34,7 @@ func (e *Enclave) answerAccount(ctx context.Context, a *envelope.Authentic, pinn
 	if answered == nil {
 		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("our backend cannot be reached")}
 	}
-	told := e.accounts.mayHear(from, answered.stranger())
+	told := e.budgets.mayHear(from, answered.stranger())
 	entry := audit.Verification(e.Now(), audit.Peer, audit.OpenAccount, a.Header.Verification, from, answered.Result, auditReason(answered.Reason))
 	if !told {
 		entry.Outcome, entry.Reason = "refused", ""

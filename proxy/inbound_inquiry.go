@@ -21,11 +21,14 @@ func (e *Enclave) answerInquiry(ctx context.Context, a *envelope.Authentic, pinn
 		return nil, err
 	}
 	defer e.Own.Consume(keyring.UseOf(&a.Header)) // also when it is not even opened
-	if !e.asking.allow(a.Header.Sender) {
-		return nil, &Error{Op: op, Kind: Unavailable, Err: errors.New("over the budget of inquiries")}
+	if !e.budgets.inquiries.take(a.Header.Sender) {
+		return nil, e.overBudget(&a.Header)
 	}
 	body, err := e.openSealed(a)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.mayReply(ctx, a, body, pinned); err != nil {
 		return nil, err
 	}
 	answer, err := e.whereItStands(ctx, a)
@@ -55,6 +58,9 @@ func (e *Enclave) whereItStands(ctx context.Context, a *envelope.Authentic) (*in
 	row, err := e.History.Verification(ctx, e.Self, a.Header.Verification)
 	switch {
 	case errors.Is(err, storage.ErrNotFound), err == nil && row.Beneficiary != a.Header.Sender:
+		if !e.budgets.unknown.take(a.Header.Sender) {
+			return nil, e.overBudget(&a.Header)
+		}
 		return &inquiryAnswer{Code: inquiryNotFound}, nil
 	case err != nil:
 		return nil, fail(op, Storage, err)
@@ -86,12 +92,15 @@ func fromRow(row *storage.Verification, a *inquiryAnswer) *inquiryAnswer {
 	return a
 }
 
-// statusOf is the least that the history knows of a transfer.
+// statusOf is the least that the history knows of a transfer. A failure that
+// was reported after the transaction counts more than the transaction; one that
+// the beneficiary's VASP refused may have been sent all the same.
 func statusOf(row *storage.Verification) string {
+	alive := row.Result == storage.Verified || row.Result == storage.Wait
 	switch {
-	case row.TxHash != "":
+	case row.TxHash != "" && (alive || row.Result == storage.Denied):
 		return "PROCESSING"
-	case row.Result == storage.Verified || row.Result == storage.Wait:
+	case alive:
 		return "PENDING"
 	}
 	return "CANCELED"

@@ -88,6 +88,11 @@ func TestInquiryFromTheHistory(t *testing.T) {
 	if a := inquire(id); a["transactionStatus"] != "CONFIRMED" || a["txHash"] != "8a54" || a["vout"] != "3" {
 		t.Errorf("with a backend that does not repeat the hash %v", a)
 	}
+	accepted(t, w.A, errorPath, errorReport(id, "ERROR", "USER-CANCELED"))
+	tells(w.A, vasp.TransactionAnswer{}, none)
+	if a := inquire(id); a["transactionStatus"] != "CANCELED" || a["txHash"] != "8a54" {
+		t.Errorf("of what was canceled after the broadcast %v", a)
+	}
 	given := verify(t, w, request(w))
 	finished(t, w, given)
 	accepted(t, w.A, errorPath, errorReport(given, "ERROR", "USER-CANCELED"))

@@ -14,8 +14,11 @@ import (
 )
 
 // onceLimit is how many account checks and inquiries of one counterparty are
-// remembered, more than its budget lets it make while an envelope lives.
-const onceLimit = 1 << 14
+// remembered: what its budgets let it make while an honest envelope of them
+// lives, which is a few seconds and twice the clocks' difference.
+func onceLimit(skew time.Duration) int {
+	return accountsAtOnce + inquiriesAtOnce + (accountsPerSecond+inquiriesPerSecond)*int((2*syncTimeout+2*skew)/time.Second)
+}
 
 // acceptOnce refuses an account check or an inquiry that came before: its sender seals a new
 // envelope for each try, so one that comes twice was replayed, and would ask
@@ -54,6 +57,8 @@ func (e *Enclave) onceReceipt(a *envelope.Authentic) *storage.Receipt {
 // as they live. Only authentic envelopes get in, and each counterparty has its
 // own room.
 type once struct {
+	limit int
+
 	mu sync.Mutex
 	of map[identity.VASPID]map[[32]byte]time.Time // until when
 }
@@ -73,10 +78,10 @@ func (o *once) add(from identity.VASPID, hash [32]byte, until, now time.Time) (r
 	if _, again := seen[hash]; again {
 		return "replay"
 	}
-	if len(seen) >= onceLimit {
+	if len(seen) >= o.limit {
 		forget(seen, now)
 	}
-	if len(seen) >= onceLimit { // rather refuse than forget
+	if len(seen) >= o.limit { // rather refuse than forget
 		return "flood"
 	}
 	seen[hash] = until

@@ -68,11 +68,10 @@ func (e *Enclave) Accept(ctx context.Context, r *verificationRequest) (*storage.
 	if reply.Bundle != nil {
 		change.PutOwnKeys = []keyring.OwnKey{reply}
 	}
-	if err := e.History.Apply(ctx, change); err != nil {
+	if err := e.commit(ctx, change); err != nil {
 		e.Own.Forget(reply.ID)
 		return nil, fail(op, Storage, err)
 	}
-	e.outbox.add(entry)
 	return row, nil
 }
 
@@ -206,7 +205,7 @@ func (e *Enclave) finish(ctx context.Context, row *storage.Verification, entry *
 		row.IVMS101.BeneficiaryVASP, row.BeneficiaryVASPSource = e.directoryWord(row.Beneficiary)
 	}
 	if a.result == storage.Verified && !sameAccount(row.BeneficiaryAccount, a.beneficiary.Accounts) {
-		row.Result, row.Reason = storage.Error, "BENEFICIARY-ACCOUNT-NOT-MATCHED"
+		row.Result, row.Reason = storage.Error, accountNotMatched
 		row.Message = "Beneficiary account is not matched with requested account."
 	}
 	return e.conclude(ctx, row, &storage.Change{DropOutbox: []uint64{entry.Seq}, DropOwnKeys: replyKeysOf(entry)}, audit.Peer)
@@ -235,12 +234,11 @@ func (e *Enclave) conclude(ctx context.Context, row *storage.Verification, chang
 	change.Verification = row
 	change.Audit = append(change.Audit, audit.Verification(e.Now(), actor, audit.Finish, row.UUID, row.Beneficiary, row.Result.String(), auditReason(row.Reason)))
 	change.Outbox = append(change.Outbox, e.resultEntry(row)...)
-	if err := e.History.Apply(ctx, change); err != nil {
+	if err := e.commit(ctx, change); err != nil {
 		return fail("store the final state", Storage, err)
 	}
 	e.Own.Forget(change.DropOwnKeys...)
 	e.metrics.results.WithLabelValues("sent", row.Result.String()).Inc()
-	e.outbox.add(change.Outbox...)
 	return nil
 }
 

@@ -70,8 +70,9 @@ func (e *Enclave) readInquiryAnswer(payload []byte) (*inquiryAnswer, error) {
 		return nil, &Error{Op: op, Kind: Misanswered, Code: "COUNTERPARTY-ERROR", Message: "The originating VASP's backend gave no usable answer."}
 	case !slices.Contains(transactionStatuses, answer.Status):
 		return nil, e.metrics.refuse(op, "answer", errors.New("the answer has none of the transaction statuses"))
+	case len(answer.TxHash) > maxText || len(answer.VOut) > maxText:
+		return nil, e.metrics.refuse(op, "answer", errors.New("the answer's hash is too long to be one"))
 	}
-	answer.TxHash, answer.VOut = clip(answer.TxHash, maxText), clip(answer.VOut, maxText)
 	return answer, nil
 }
 

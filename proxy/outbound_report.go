@@ -46,22 +46,23 @@ func (e *Enclave) ReportTransaction(ctx context.Context, r *txReport) error {
 
 // ReportError takes our backend's word that a transfer will never happen
 // (contract 2.8). What waits for an answer ends by it, and is called back as
-// any end is; what is VERIFIED changes to what was reported; what failed
-// before keeps its own reason. The counterparty hears of it in each case.
+// any end is; what is VERIFIED changes to what was reported, at the
+// counterparty, too. What failed before keeps its own reason, and the
+// counterparty has it from there, unless it was we who did not agree with its
+// answer: then it hears of it now.
 func (e *Enclave) ReportError(ctx context.Context, r *errorReport) error {
 	const op = "report error"
 	return e.changeSent(ctx, r.id, op, func(row *storage.Verification) (*storage.OutboxEntry, *storage.AuditEntry) {
 		result := failed(r.result)
 		reason := reasonOf(result, r.reason)
-		if row.Result == result && row.Reason == reason && row.Message == r.message {
+		switch {
+		case row.Result == storage.Wait, row.Result == storage.Verified:
+			row.Result, row.Reason, row.Message = result, reason, r.message
+		case row.Reason != accountNotMatched:
 			return nil, nil
 		}
-		body := errorText(errorPayload{result.String(), reason, r.message})
-		if row.Result == storage.Wait || row.Result == storage.Verified {
-			row.Result, row.Reason, row.Message = result, reason, r.message
-		}
 		written := audit.Verification(e.Now(), audit.Backend, audit.ReportError, row.UUID, row.Beneficiary, result.String(), auditReason(reason))
-		return e.report(storage.ToPeerError, row, body, reportLife), &written
+		return e.report(storage.ToPeerError, row, errorText(errorPayload{result.String(), reason, r.message}), reportLife), &written
 	})
 }
 
@@ -109,22 +110,44 @@ func (e *Enclave) changeSent(ctx context.Context, id uuid.UUID, op string, chang
 			return nil
 		}
 		c := &storage.Change{Verification: row, Outbox: []*storage.OutboxEntry{entry}, Audit: []storage.AuditEntry{*written}}
-		if waited && row.Result != storage.Wait {
+		ended := waited && row.Result != storage.Wait
+		if ended {
 			c.Outbox = append(c.Outbox, e.resultEntry(row)...)
+			if err := e.dropQuestion(ctx, row, c); err != nil {
+				return fail(op, Storage, err)
+			}
 		}
-		err = e.History.Apply(ctx, c)
+		err = e.commit(ctx, c)
 		switch {
 		case errors.Is(err, storage.ErrConflict):
 			continue
 		case err != nil:
 			return fail(op, Storage, err)
 		}
-		if waited && row.Result != storage.Wait {
+		e.Own.Forget(c.DropOwnKeys...)
+		if ended {
 			e.metrics.results.WithLabelValues("sent", row.Result.String()).Inc()
 		}
-		e.outbox.add(c.Outbox...)
 		return nil
 	}
+}
+
+// dropQuestion ends the delivery of a verification, and with it the key for
+// its answer, in the change that ends the verification.
+func (e *Enclave) dropQuestion(ctx context.Context, row *storage.Verification, c *storage.Change) error {
+	seq, waits := e.outbox.first(row)
+	if !waits {
+		return nil // its delivery will find that the verification has ended
+	}
+	entry, err := e.History.OutboxEntry(ctx, seq)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.DropOutbox, c.DropOwnKeys = []uint64{seq}, replyKeysOf(entry)
+	return nil
 }
 
 // sentRow finds a row that our backend may report about: one that we
@@ -161,7 +184,7 @@ func (e *Enclave) deliverReport(ctx context.Context, row *storage.Verification, 
 		kind, want = envelope.TxReport, envelope.TxReportAnswer
 	}
 	if e.expired(entry) {
-		e.metrics.undelivered.WithLabelValues(kind.String()).Inc()
+		e.metrics.undelivered.WithLabelValues(kind.String(), "deadline").Inc()
 		e.Logger.Error("the counterparty never took a report; its history may say otherwise than ours", "message", kind.String(), "vasp", row.Beneficiary, "verification", row.UUID)
 		return e.drop(ctx, entry)
 	}
@@ -183,7 +206,8 @@ func (e *Enclave) deliverReport(ctx context.Context, row *storage.Verification, 
 		return e.metrics.refuse("read the answer", "answer", err)
 	}
 	if !taken.Result {
-		e.Logger.Warn("the counterparty has no such verification; the report says nothing to it", "message", kind.String(), "vasp", row.Beneficiary, "verification", row.UUID)
+		e.metrics.undelivered.WithLabelValues(kind.String(), "unknown").Inc()
+		e.Logger.Error("the counterparty has no such verification, so a report says nothing to it; its history is not what ours is", "message", kind.String(), "vasp", row.Beneficiary, "verification", row.UUID)
 	}
 	return e.drop(ctx, entry)
 }
@@ -200,10 +224,9 @@ func (e *Enclave) tellOurselves(ctx context.Context, row *storage.Verification, 
 		}
 		change.Outbox = e.callbackEntry(row, body)
 	}
-	if err := e.History.Apply(ctx, change); err != nil {
+	if err := e.commit(ctx, change); err != nil {
 		return fail(op, Storage, err)
 	}
-	e.outbox.add(change.Outbox...)
 	return nil
 }
 

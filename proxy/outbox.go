@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +21,8 @@ import (
 // Entries of one destination share a lane, so that one slow counterparty does
 // not hold up the others. What one lane does when its destination is away is
 // the business of lane.go. Entries about one verification go to one
-// destination one after the other, in the order in which they were stored.
+// destination one after the other, in the order in which they were stored; see
+// turns.go.
 type outbox struct {
 	deliver func(ctx context.Context, entry *storage.OutboxEntry) error
 	expired func(*storage.OutboxEntry) bool // what is left of it needs nobody else
@@ -32,24 +35,51 @@ type outbox struct {
 	known   uint64                 // entries up to this number were in the history when start read it
 	early   []*storage.OutboxEntry // added while start was reading
 	lanes   map[destination]*lane
-	behind  map[turn][]*job // who waits for the one that is scheduled; nil: nobody
-	waiting int             // scheduled and not delivered yet
+	turns   turns
+	self    identity.VASPID
+	waiting int // scheduled and not delivered yet, but for
+	maxOwed int
+	owed    map[identity.VASPID]int // what counterparties' reports have us tell our backend, by counterparty
 	working sync.WaitGroup
 }
 
-// maxWaiting is how many entries may wait before no more work is accepted:
-// a quarter of a kilobyte each in memory, and hours of a busy VASP's work.
-const maxWaiting = 200_000
+// maxWaiting is how many entries may wait before no more work is accepted of
+// our backend: a quarter of a kilobyte each in memory, and hours of a busy
+// VASP's work. maxOwed is how many callbacks the reports of one counterparty
+// may have waiting before no more are accepted of it (attack G4).
+const (
+	maxWaiting = 200_000
+	maxOwed    = 10_000
+)
 
 func outboxFull(op string) error {
 	return &Error{Op: op, Kind: Unavailable, Code: "OUTBOX-FULL", Message: "Too many deliveries wait; nothing was accepted. Try again later."}
 }
 
-// full says that no more work can be accepted.
+// full says that no more work can be accepted of our backend.
 func (o *outbox) full() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.waiting >= maxWaiting
+}
+
+// crowded says that no more reports can be accepted of a counterparty.
+func (o *outbox) crowded(peer identity.VASPID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.owed[peer] >= o.maxOwed
+}
+
+// count counts an entry that begins or ends to wait.
+func (o *outbox) count(e *storage.OutboxEntry, n int) {
+	o.metrics.outbox.WithLabelValues(destinationOf(e).String()).Add(float64(n))
+	if e.Kind != storage.ToBackend || e.Originating == o.self {
+		o.waiting += n
+		return
+	}
+	if o.owed[e.Originating] += n; o.owed[e.Originating] == 0 {
+		delete(o.owed, e.Originating)
+	}
 }
 
 type phase uint8
@@ -65,16 +95,6 @@ const (
 type destination struct {
 	toBackend bool
 	peer      identity.VASPID
-}
-
-// turn is what entries take turns for: one verification at one destination.
-type turn struct {
-	to destination
-	verificationKey
-}
-
-func turnOf(e *storage.OutboxEntry) turn {
-	return turn{destinationOf(e), verificationKey{e.Originating, e.UUID}}
 }
 
 func destinationOf(e *storage.OutboxEntry) destination {
@@ -115,11 +135,12 @@ func (o *outbox) start(ctx context.Context, read func(context.Context) ([]*stora
 		o.phase = ended
 		return err
 	}
-	o.phase, o.lanes, o.behind = running, make(map[destination]*lane), make(map[turn][]*job)
+	o.phase, o.lanes = running, make(map[destination]*lane)
 	for _, entry := range waiting {
 		o.schedule(entry)
 		o.known = max(o.known, entry.Seq)
 	}
+	slices.SortFunc(o.early, func(a, b *storage.OutboxEntry) int { return cmp.Compare(a.Seq, b.Seq) })
 	for _, entry := range o.early {
 		o.scheduleNew(entry)
 	}
@@ -127,18 +148,46 @@ func (o *outbox) start(ctx context.Context, read func(context.Context) ([]*stora
 	return nil
 }
 
-// add schedules entries that the history holds already.
-func (o *outbox) add(entries ...*storage.OutboxEntry) {
+// expect says that entries are about to be stored. Whoever stores them says
+// when they are, or are not.
+func (o *outbox) expect(entries []*storage.OutboxEntry) (stored func(bool)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch o.phase {
-	case reading:
-		o.early = append(o.early, entries...)
-	case running:
+	for _, entry := range entries {
+		o.turns.expect(turnOf(entry))
+	}
+	return func(are bool) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
 		for _, entry := range entries {
-			o.scheduleNew(entry)
+			o.turns.expected(turnOf(entry))
+			if are {
+				o.take(entry)
+			}
+			o.advance(turnOf(entry))
 		}
 	}
+}
+
+// take schedules an entry that the history holds already.
+func (o *outbox) take(entry *storage.OutboxEntry) {
+	switch o.phase {
+	case reading:
+		o.early = append(o.early, entry)
+	case running:
+		o.scheduleNew(entry)
+	}
+}
+
+// first is the number of a verification's question that waits to be delivered.
+func (o *outbox) first(row *storage.Verification) (seq uint64, found bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	q := o.turns[turn{destination{peer: row.Beneficiary}, verificationKey{row.Originating, row.UUID}}]
+	if q == nil || len(q.jobs) == 0 || q.jobs[0].entry.Kind != storage.ToPeerVerification {
+		return 0, false
+	}
+	return q.jobs[0].entry.Seq, true
 }
 
 // scheduleNew leaves out what start has found too, and has delivered perhaps:
@@ -156,35 +205,19 @@ func (o *outbox) schedule(entry *storage.OutboxEntry) {
 		l = newLane(to)
 		o.lanes[to] = l
 	}
-	o.metrics.outbox.WithLabelValues(to.String()).Inc()
-	o.waiting++
+	o.count(entry, 1)
 	slim := *entry
 	slim.Body = nil // stays in the history until its turn: thousands may wait
-	o.enqueue(&job{entry: &slim, lane: l})
-	o.pump(l)
+	o.turns.push(&job{entry: &slim, lane: l})
+	o.advance(turnOf(entry))
 }
 
-// enqueue gives a job its turn, behind those about the same verification.
-func (o *outbox) enqueue(j *job) {
-	turn := turnOf(j.entry)
-	if waiting, taken := o.behind[turn]; taken {
-		o.behind[turn] = append(waiting, j)
-		return
+// advance lets the job go whose turn it is, if it is somebody's.
+func (o *outbox) advance(key turn) {
+	if j := o.turns.next(key); j != nil {
+		j.lane.push(j)
+		o.pump(j.lane)
 	}
-	o.behind[turn] = nil
-	j.lane.push(j)
-}
-
-// pass gives the turn of a job that is done to the next.
-func (o *outbox) pass(done *job) {
-	turn := turnOf(done.entry)
-	waiting := o.behind[turn]
-	if len(waiting) == 0 {
-		delete(o.behind, turn)
-		return
-	}
-	o.behind[turn] = waiting[1:]
-	done.lane.push(waiting[0])
 }
 
 // wait returns when nothing is under way any more. The context given to start
@@ -216,9 +249,9 @@ func (o *outbox) attempt(j *job) {
 		time.AfterFunc(hold, func() { o.release(j.lane) })
 	}
 	if err == nil {
-		o.waiting--
-		o.metrics.outbox.WithLabelValues(j.lane.to.String()).Dec()
-		o.pass(j)
+		o.count(j.entry, -1)
+		o.turns.done(turnOf(j.entry))
+		o.advance(turnOf(j.entry))
 	} else {
 		o.again(j, err)
 	}
@@ -267,9 +300,27 @@ func pause(attempts int, longest time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// deliver makes one attempt for one entry, by its kind. An entry whose row is
-// gone has nothing to deliver any more.
+// commit stores a change, and lets go what it queues in the order of storage.
+func (e *Enclave) commit(ctx context.Context, c *storage.Change) error {
+	stored := e.outbox.expect(c.Outbox)
+	err := e.History.Apply(ctx, c)
+	stored(err == nil)
+	return err
+}
+
+// deliver makes one attempt for one entry, again when somebody else changed
+// its row meanwhile.
 func (e *Enclave) deliver(ctx context.Context, scheduled *storage.OutboxEntry) error {
+	err := e.attempt(ctx, scheduled)
+	if errors.Is(err, storage.ErrConflict) {
+		err = e.attempt(ctx, scheduled)
+	}
+	return err
+}
+
+// attempt delivers an entry by its kind. An entry whose row is gone has
+// nothing to deliver any more.
+func (e *Enclave) attempt(ctx context.Context, scheduled *storage.OutboxEntry) error {
 	entry, err := e.History.OutboxEntry(ctx, scheduled.Seq)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil // delivered, and its end was stored though nobody heard of it

@@ -118,8 +118,7 @@ type Enclave struct {
 	once     once
 	flight   singleflight.Group
 	budget   *keyring.Budget
-	accounts accountBudgets
-	asking   inquiryBudgets
+	budgets  budgets
 	serials  chan serial
 	wanted   chan struct{} // a registration before the heartbeat is due
 }
@@ -129,15 +128,17 @@ func New(ctx context.Context, c Config) (*Enclave, error) {
 	if c.Validator == nil {
 		c.Validator = ivms101.Lenient{}
 	}
-	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now),
-		accounts: accountBudgets{now: c.Now, of: map[identity.VASPID]*accountBudget{}}, asking: inquiryBudgets{now: c.Now}}
+	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now), budgets: newBudgets(c.Now), once: once{limit: onceLimit(c.Skew)}}
 	e.books.again = rate.NewLimiter(rate.Every(directoryAgain), directoryBurst)
 	e.peers = keyring.NewPeers(keyring.PeersConfig{
 		Cache: c.Cache, Requester: e, TTL: c.KeyTTL, Now: c.Now, Skew: c.Skew, Self: c.Self, Floor: c.Floor,
 		HighestSerial: e.pins.serial, OnSerial: e.keepSerial,
 		Observe: func(event keyring.Event) { e.metrics.peerKeys.WithLabelValues(string(event)).Inc() },
 	})
-	e.outbox = &outbox{deliver: e.deliver, expired: e.expired, metrics: e.metrics, log: c.Logger}
+	e.outbox = &outbox{
+		deliver: e.deliver, expired: e.expired, metrics: e.metrics, log: c.Logger,
+		self: c.Self, turns: turns{}, maxOwed: maxOwed, owed: map[identity.VASPID]int{},
+	}
 	if err := e.loadSelf(ctx); err != nil {
 		return nil, fmt.Errorf("load our identity: %w", err)
 	}
@@ -279,10 +280,10 @@ func (s *sequence) next(peer identity.VASPID, now time.Time) uint64 {
 	return s.last[peer]
 }
 
-// keyedLock makes concurrent work on one verification wait for the first.
+// keyedLock makes concurrent work on one verification's id wait for the first.
 type keyedLock struct {
 	mu   sync.Mutex
-	held map[verificationKey]chan struct{}
+	held map[uuid.UUID]chan struct{}
 }
 
 type verificationKey struct {
@@ -291,13 +292,13 @@ type verificationKey struct {
 }
 
 // lock waits until the key is free, or ctx ends.
-func (l *keyedLock) lock(ctx context.Context, key verificationKey) (unlock func(), err error) {
+func (l *keyedLock) lock(ctx context.Context, key uuid.UUID) (unlock func(), err error) {
 	for {
 		l.mu.Lock()
 		busy, taken := l.held[key]
 		if !taken {
 			if l.held == nil {
-				l.held = make(map[verificationKey]chan struct{})
+				l.held = make(map[uuid.UUID]chan struct{})
 			}
 			done := make(chan struct{})
 			l.held[key] = done

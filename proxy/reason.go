@@ -55,7 +55,7 @@ func auditReason(reason string) string {
 var reasons = []string{
 	"OK", "UNKNOWN-SYMBOL", "UNKNOWN-NETWORK", "UNKNOWN-ADDRESS", "MISMATCHED-NAME", "LACK-OF-INFORMATION",
 	"UNAVAILABLE-INFORMATION", "BLACKLISTED", "UNVERIFIED-KYC", "NOT-ALLOWED", "UNDEFINED-ERROR",
-	"BENEFICIARY-ACCOUNT-NOT-MATCHED", requestTimeout, "USER-CANCELED",
+	accountNotMatched, requestTimeout, "USER-CANCELED",
 }
 
 // complete makes what a backend or a counterparty says of an account fit for
@@ -71,6 +71,10 @@ func (a *accountAnswer) complete(now time.Time) *accountAnswer {
 	a.VerifiedAt = timestamp(now)
 	return a
 }
+
+// accountNotMatched is the reason of a verification whose answer names another
+// account than was asked about (contract 6.2).
+const accountNotMatched = "BENEFICIARY-ACCOUNT-NOT-MATCHED"
 
 // requestTimeout is the reason of a verification that nobody answered in time
 // (contract 6.2).

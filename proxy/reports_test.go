@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -241,6 +242,9 @@ func TestAnErrorReportEndsWhatWaits(t *testing.T) {
 			id := verify(t, w, request(w, ofType(keyType)...))
 			keys, _ := w.A.History.OwnKeys(t.Context())
 			accepted(t, w.A, errorPath, errorReport(id, "ERROR", "USER-CANCELED"))
+			if left, _ := w.A.History.OwnKeys(t.Context()); keyType != "PerVasp" && len(left) >= len(keys) {
+				t.Error("the key for the answer has not ended with the verification")
+			}
 			r := finished(t, w, id)
 			if r["result"] != "ERROR" || r["reason"] != "USER-CANCELED" {
 				t.Errorf("row %v %v", r["result"], r["reason"])
@@ -254,10 +258,6 @@ func TestAnErrorReportEndsWhatWaits(t *testing.T) {
 			// An attempt that was under way may have come through.
 			if status, answer := w.B.Call(http.MethodGet, "/v1/verifications/"+id, nil); status == http.StatusOK && object(t, answer)["result"] != "ERROR" {
 				t.Errorf("B's row is %s", answer)
-			}
-			left, _ := w.A.History.OwnKeys(t.Context())
-			if keyType != "PerVasp" && len(left) >= len(keys) {
-				t.Error("the key for the answer is there still")
 			}
 		})
 	}
@@ -344,7 +344,7 @@ func TestReportsOfOthersChangeNothing(t *testing.T) {
 	verified(w)
 	id := verify(t, w, request(w))
 	finished(t, w, id)
-	tx := []byte(`{"txHash":"stolen","orderedAt":"2030-01-01T00:00:00.000Z"}`)
+	tx := fmt.Appendf(nil, `{"txHash":"stolen","orderedAt":%q}`, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"))
 	for _, kind := range []envelope.MessageType{envelope.TxReport, envelope.ErrorReport} {
 		body := tx
 		if kind == envelope.ErrorReport {
@@ -358,7 +358,7 @@ func TestReportsOfOthersChangeNothing(t *testing.T) {
 	if r := row(t, w.A, id); r["result"] != "VERIFIED" || r["txHash"] != nil || called(w.A, id) != 1 {
 		t.Errorf("A's row %v %v", r["result"], r["txHash"])
 	}
-	for _, bad := range []string{`{}`, `{"txHash":"h"}`, `{"txHash":"","orderedAt":"2026-01-01T00:00:00.000Z"}`, `{"txHash":"h","orderedAt":"soon"}`,
+	for _, bad := range []string{`{}`, `{"txHash":"h"}`, `{"txHash":"h","orderedAt":"9999-12-31T00:00:00.000Z"}`, `{"txHash":"","orderedAt":"2026-01-01T00:00:00.000Z"}`, `{"txHash":"h","orderedAt":"soon"}`,
 		`{"txHash":"` + strings.Repeat("h", 257) + `","orderedAt":"2026-01-01T00:00:00.000Z"}`, `[]`, `{"txHash":7,"orderedAt":"2026-01-01T00:00:00.000Z"}`} {
 		_, reply := w.Central.Send(w.B.ID, w.A.Seal(w.B, proxytest.Message{Type: envelope.TxReport, ID: parse(t, id), ReplyBundle: w.A.EncodedBundle(), Payload: []byte(bad)}))
 		if code := refusal(t, w.B, reply); code != rejected {
@@ -562,4 +562,81 @@ func TestBadReportsAreRefused(t *testing.T) {
 	if r := row(t, w.A, id); r["txHash"] != nil || r["result"] != "VERIFIED" || strings.Contains(w.A.Log.String(), marker) {
 		t.Errorf("row %v %v, or a refused value was logged", r["txHash"], r["result"])
 	}
+}
+
+// Who chooses an id that is another VASP's already, ours above all, is refused:
+// callbacks name a verification by its id alone, so it could speak to our
+// backend about a transfer that is none of its own (attack K3).
+func TestAnIDBelongsToOneOriginator(t *testing.T) {
+	w := proxytest.NewWorld(t)
+	verified(w)
+	id := verify(t, w, request(w))
+	finished(t, w, id)
+	asked, told := len(w.A.Backend.Asked()), called(w.A, id)
+	now := time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+	for _, m := range []proxytest.Message{
+		{Type: envelope.VerificationRequest, Payload: payload("", "")},
+		{Type: envelope.TxReport, Payload: fmt.Appendf(nil, `{"txHash":"evil","orderedAt":%q}`, now)},
+		{Type: envelope.ErrorReport, Payload: []byte(`{"result":"ERROR","reason":"USER-CANCELED"}`)},
+	} {
+		m.ID, m.ReplyBundle = parse(t, id), w.B.EncodedBundle()
+		w.Central.Send(w.A.ID, w.B.Seal(w.A, m))
+	}
+	settled(t, w)
+	if n := len(w.A.Backend.Asked()); n != asked || called(w.A, id) != told {
+		t.Errorf("A's backend was asked %d times, and called back %d times, about its own transfer", n-asked, called(w.A, id)-told)
+	}
+	if r := row(t, w.A, id); r["result"] != "VERIFIED" || r["txHash"] != nil || r["originatingVaspId"] != w.A.ID.String() {
+		t.Errorf("A's row %v", r)
+	}
+	if w.A.Metric("enclave_verification_conflicts_total") != 1 || len(audited(t, w.A, audit.Conflict)) != 1 {
+		t.Error("nobody is alarmed")
+	}
+}
+
+// One counterparty's reports cannot fill what everybody needs (attack G4): of
+// verifications that nobody knows it may report so many, and so many callbacks
+// of its doing may wait.
+func TestReportsHaveABudget(t *testing.T) {
+	clock := proxytest.NewClock(time.Now())
+	w := proxytest.NewWorldAt(t, clock.Now)
+	verified(w)
+	taken := func(n int, id func() uuid.UUID, body func(i int) []byte, kind envelope.MessageType) (taken int) {
+		for i := range n {
+			reply := func() []byte {
+				_, reply := w.Central.Send(w.B.ID, w.A.Seal(w.B, proxytest.Message{Type: kind, ID: id(), ReplyBundle: w.A.EncodedBundle(), Payload: body(i)}))
+				return reply
+			}()
+			if proxytest.TypeOf(reply) != envelope.Refusal {
+				taken++
+			} else if code := refusal(t, w.B, reply); code != "BUSY" {
+				t.Fatalf("refused with %s", code)
+			}
+		}
+		return taken
+	}
+	failure := func(int) []byte { return []byte(`{"result":"ERROR","reason":"USER-CANCELED"}`) }
+	if n := taken(1010, uuid.New, failure, envelope.ErrorReport); n != 1000 {
+		t.Errorf("%d reports about what nobody knows were taken, want 1000", n)
+	}
+	if n := w.B.Metric("enclave_over_budget_total", "error-report"); n != 10 {
+		t.Errorf("%v counted", n)
+	}
+	id := verify(t, w, request(w))
+	finished(t, w, id)
+	accepted(t, w.A, txPath, txReport(id, "h")) // of one that is known, it is taken
+	w.Await("B is called back", func() bool { return called(w.B, id) == 1 })
+
+	w.B.Backend.OnCallback(func([]byte) error { return &vasp.Error{API: "callback", Problem: vasp.Unreachable} })
+	const few = 20
+	w.B.Enclave.LimitOwed(few)
+	later := func(i int) []byte {
+		return fmt.Appendf(nil, `{"txHash":"h%d","orderedAt":%q}`, i, clock.Now().Add(time.Duration(i)*time.Millisecond).UTC().Format("2006-01-02T15:04:05.000Z"))
+	}
+	clock.Advance(time.Minute)
+	if n := taken(few+5, func() uuid.UUID { return parse(t, id) }, later, envelope.TxReport); n != few {
+		t.Errorf("%d reports were taken while nobody hears of them, want %d", n, few)
+	}
+	// B's own work goes on.
+	ask(t, w.B, http.MethodPost, "/v1/verifications", requestTo(w.A.ID))
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"unicode/utf8"
+
 	"github.com/google/uuid"
 
 	"github.com/vasp-enclave/vasp-enclave/storage"
@@ -63,8 +65,11 @@ func readErrorReport(body []byte) (*errorReport, error) {
 	if r.result, err = storage.ParseResult(result); err != nil || r.result == storage.Wait {
 		return nil, invalid("INVALID-RESULT", "`result` should be one of `VERIFIED`, `DENIED`, `ERROR`.")
 	}
-	if r.reason, err = required(in.Reason, "reason"); err != nil {
-		return nil, err
+	if in.Reason == nil || *in.Reason == "" {
+		return nil, missing("reason")
+	}
+	if r.reason = *in.Reason; utf8.RuneCountInString(r.reason) > maxReason {
+		return nil, invalid("INVALID-REASON", "`reason` is invalid value: longer than %d characters.", maxReason)
 	}
 	if r.id, err = readUUID(in.UUID); err != nil {
 		return nil, err
