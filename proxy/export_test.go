@@ -45,3 +45,15 @@ func (e *Enclave) MayAsk(peer identity.VASPID, n int) (passed int) {
 	}
 	return passed
 }
+
+// FillOutbox makes an enclave believe that as many deliveries wait as may, until
+// empty is called.
+func (e *Enclave) FillOutbox() (empty func()) {
+	add := func(n int) {
+		e.outbox.mu.Lock()
+		defer e.outbox.mu.Unlock()
+		e.outbox.waiting += n
+	}
+	add(maxWaiting)
+	return func() { add(-maxWaiting) }
+}
