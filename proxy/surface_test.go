@@ -285,3 +285,63 @@ func TestTheHealthCheckIsOfTheEnclaveAlone(t *testing.T) {
 	}
 	sameJSON(t, "healthcheck", answer, `{"status":"UP"}`)
 }
+
+// The first problem is the answer: JSON, then key type, VASP, asset, what is
+// asked for, payload, its rules, and the directory at last.
+func TestTheFirstProblemIsTheAnswer(t *testing.T) {
+	w := proxytest.NewWorld(t)
+	// All is wrong at once, and is set right one after the other.
+	body := string(request(w, w.B.ID.String(), "x", `"keyType":"PerVasp"`, `"keyType":"x"`, `"symbol":"BTC"`, `"symbol":""`, `"amount":"0.5"`, `"amount":"x"`,
+		"ACCOUNT_NUMBER,", "", `"version":"1.0"`, `"version":""`, originator, `{"originatorPersons":[{"legalPerson":{"dateOfIncorporation":"x"}}],"accountNumber":["bc1qsender"]}`))
+	body = strings.Replace(body, `{"version"`, `{"twice":1,"twice":2,"version"`, 1)
+	for _, c := range []struct{ code, from, to string }{
+		{"INVALID-JSON", `"twice":1,"twice":2,`, ``},
+		{"INVALID-KEY-TYPE", `"keyType":"x"`, `"keyType":"PerVasp"`},
+		{"INVALID-VASP", `"beneficiaryVaspId":"x"`, `"beneficiaryVaspId":"12345"`},
+		{"MISSING-SYMBOL", `"symbol":""`, `"symbol":"BTC"`},
+		{"INVALID-AMOUNT", `"amount":"x"`, `"amount":"0.5"`},
+		{"INVALID-REQUIRED-BENEFICIARY-INFO", `"NATURAL_PERSON_NAME"`, `"ACCOUNT_NUMBER"`},
+		{"MISSING-VERSION", `"version":""`, `"version":"1.0"`},
+		{"INVALID-DATE-OF-INCORPORATION", `"dateOfIncorporation":"x"`, `"dateOfIncorporation":"2019-03-27"`},
+		{"ALLIANCE-NOT-FOUND", `"12345"`, quoted(w.B.ID.String())},
+	} {
+		status, answer := w.A.Call(http.MethodPost, "/v1/verifications", []byte(body))
+		if code, _ := problem(t, answer); status != http.StatusBadRequest || code != c.code {
+			t.Errorf("%d %s, want %s", status, answer, c.code)
+		}
+		if !strings.Contains(body, c.from) {
+			t.Fatalf("there is no %s to set right", c.from)
+		}
+		body = strings.Replace(body, c.from, c.to, 1)
+	}
+	ask(t, w.A, http.MethodPost, "/v1/verifications", []byte(body))
+}
+
+// What a counterparty's enclave may refuse a question with, and what our
+// backend hears of it.
+func TestRefusalsOfACounterpartyAreTold(t *testing.T) {
+	w := proxytest.NewWorld(t)
+	ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID))
+	var asked, refusal []byte
+	w.Central.Tamper(func(_, _ identity.VASPID, message []byte) ([]byte, error) { asked = message; return message, nil })
+	w.Central.TamperReply(func(_, _ identity.VASPID, reply []byte) ([]byte, error) {
+		if proxytest.TypeOf(reply) == envelope.AccountAnswer {
+			return w.B.Reply(w.A, asked, proxytest.Message{Type: envelope.Refusal, Payload: refusal}), nil
+		}
+		return reply, nil
+	})
+	for _, c := range []struct {
+		refusal string
+		status  int
+		code    string
+	}{
+		{"INVALID-KEY-TYPE", 400, "INVALID-KEY-TYPE"},
+		{"KEYS-EXHAUSTED", 503, "COUNTERPARTY-UNAVAILABLE"},
+		{"BUSY", 503, "COUNTERPARTY-UNAVAILABLE"},
+		{"UNKNOWN-MESSAGE-TYPE", 502, "ENVELOPE-REJECTED"},
+		{marker, 502, "ENVELOPE-REJECTED"},
+	} {
+		refusal = []byte(c.refusal)
+		refused(t, w, "/v1/verifications/account", accountTo(w.B.ID), c.status, c.code, "")
+	}
+}

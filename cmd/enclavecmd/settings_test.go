@@ -112,6 +112,7 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_VERIFICATION_CALLBACK_API_PATH=http://localhost.example/v": "VEGA_VERIFICATION_CALLBACK_API_PATH: is http to another machine",
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY=X Api":                      "VEGA_VERIFICATION_AUTHORIZATION_KEY: is not the name of an HTTP header",
 		"VEGA_VERIFICATION_AUTHORIZATION_TOKEN=a\r\nX-Evil: b":           "VEGA_VERIFICATION_AUTHORIZATION_TOKEN: must be printable ASCII",
+		"VEGA_VERIFICATION_CALLBACK_API_PATH=https://b.example/c?x=1":    "VEGA_VERIFICATION_CALLBACK_API_PATH: must not have a query",
 		"VEGA_RETENTION_PERIOD_DAYS=0":                                   "VEGA_RETENTION_PERIOD_DAYS: must be a whole number from 1 to 3650",
 		"VEGA_CLOCK_SKEW_MS=600001":                                      "VEGA_CLOCK_SKEW_MS: must be a whole number from 0 to 600000",
 		"VEGA_PEER_TRUST=yes":                                            "VEGA_PEER_TRUST: must be one of tofu, verified",
