@@ -112,6 +112,7 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_VERIFICATION_CALLBACK_API_PATH=http://localhost.example/v": "VEGA_VERIFICATION_CALLBACK_API_PATH: is http to another machine",
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY=X Api":                      "VEGA_VERIFICATION_AUTHORIZATION_KEY: is not the name of an HTTP header",
 		"VEGA_VERIFICATION_AUTHORIZATION_TOKEN=a\r\nX-Evil: b":           "VEGA_VERIFICATION_AUTHORIZATION_TOKEN: must be printable ASCII",
+		"VEGA_VERIFICATION_CALLBACK_API_PATH=https://b.example/c?x=1":    "VEGA_VERIFICATION_CALLBACK_API_PATH: must not have a query",
 		"VEGA_RETENTION_PERIOD_DAYS=0":                                   "VEGA_RETENTION_PERIOD_DAYS: must be a whole number from 1 to 3650",
 		"VEGA_CLOCK_SKEW_MS=600001":                                      "VEGA_CLOCK_SKEW_MS: must be a whole number from 0 to 600000",
 		"VEGA_PEER_TRUST=yes":                                            "VEGA_PEER_TRUST: must be one of tofu, verified",
@@ -217,5 +218,77 @@ func TestSettingsAnswerEveryVariableOfTheContract(t *testing.T) {
 	}
 	if unknown := settings.Unknown(enclavecmd.Prefix, new(enclavecmd.Settings), environ); len(unknown) > 0 {
 		t.Errorf("unknown: %v", unknown)
+	}
+}
+
+// Each variable of the contract that cannot be honoured stops the start with
+// one sentence of its own, which names it, says what to do, and quotes nothing.
+func TestSettingsRefuseEachVariableOfTheContractThatIsNotServed(t *testing.T) {
+	refused := 0
+	for _, refusal := range new(enclavecmd.Settings).Refused() {
+		for _, name := range refusal.Names {
+			refused++
+			_, _, err := load(name + "=hunter2")
+			if err == nil || err.Error() != name+": "+refusal.Instead || !strings.Contains(err.Error(), "remove") {
+				t.Errorf("%s: Load = %v, want the one error %q", name, err, refusal.Instead)
+			}
+			if _, _, err := load(name + "="); err != nil {
+				t.Errorf("%s, empty: Load = %v, want it to count as unset", name, err)
+			}
+		}
+	}
+	if refused != 16+1+1+5+2 {
+		t.Errorf("%d variables are refused", refused)
+	}
+	for _, mode := range []string{"VN2", "VN1_CALL", "VN1_RESPONSE", "TR,VN2", "tr", "x"} {
+		if _, _, err := load("VEGA_ENCLAVE_MODE=" + mode); err == nil || !strings.HasPrefix(err.Error(), "VEGA_ENCLAVE_MODE: only TR is offered") {
+			t.Errorf("mode %s: Load = %v", mode, err)
+		}
+	}
+}
+
+// Each variable of the contract that is served lands where it belongs; those
+// that have to be there are missed.
+func TestSettingsTakeEachVariableOfTheContract(t *testing.T) {
+	for _, c := range []struct {
+		change string
+		needed bool
+		got    func(*enclavecmd.Settings) string
+	}{
+		{"VEGA_SERVER_PORT=8080", false, func(s *enclavecmd.Settings) string { return fmt.Sprint(s.ServerPort) }},
+		{"VEGA_SERVER_KEEPALIVE_TIMEOUT_MS=65000", false, func(s *enclavecmd.Settings) string { return fmt.Sprint(s.KeepAliveTimeout.Duration().Milliseconds()) }},
+		{"VEGA_ENCLAVE_MODE=TR", false, func(s *enclavecmd.Settings) string { return s.Mode }},
+		{"VEGA_ENCLAVE_PUBLIC_ENDPOINT=https://a.example/enclave", true, func(s *enclavecmd.Settings) string { return s.PublicEndpoint.String() }},
+		{"VEGA_ALLIANCE_ACCESS_KEY=a", true, func(s *enclavecmd.Settings) string { return s.AccessKey }},
+		{"VEGA_ALLIANCE_SECRET_KEY=s", true, func(s *enclavecmd.Settings) string { return s.SecretKey.Reveal() }},
+		{"VEGA_API_ENDPOINT=https://c.example", true, func(s *enclavecmd.Settings) string { return s.APIEndpoint.String() }},
+		{"VEGA_VERIFICATION_API_PATH=https://b.example/user", true, func(s *enclavecmd.Settings) string { return s.UserURL.String() }},
+		{"VEGA_VERIFICATION_ACCOUNT_API_PATH=https://b.example/account", true, func(s *enclavecmd.Settings) string { return s.AccountURL.String() }},
+		{"VEGA_VERIFICATION_TRANSACTION_API_PATH=https://b.example/tx", false, func(s *enclavecmd.Settings) string { return s.TransactionURL.String() }},
+		{"VEGA_VERIFICATION_CALLBACK_API_PATH=https://b.example/callback", false, func(s *enclavecmd.Settings) string { return s.CallbackURL.String() }},
+		{"VEGA_VERIFICATION_AUTHORIZATION_TOKEN=t", false, func(s *enclavecmd.Settings) string { return s.AuthorizationToken.Reveal() }},
+		{"VEGA_VERIFICATION_AUTHORIZATION_KEY=X-Api-Key", false, func(s *enclavecmd.Settings) string { return s.AuthorizationKey }},
+		{"VEGA_PUBLIC_KEY_TTL=600000", false, func(s *enclavecmd.Settings) string { return fmt.Sprint(s.PublicKeyTTL.Duration().Milliseconds()) }},
+		{"VEGA_LOG_LEVEL=none", false, func(s *enclavecmd.Settings) string { return s.LogLevel }},
+		{"VEGA_LOG_LEVEL=error", false, func(s *enclavecmd.Settings) string { return s.LogLevel }},
+		{"VEGA_LOG_LEVEL=warn", false, func(s *enclavecmd.Settings) string { return s.LogLevel }},
+		{"VEGA_LOG_LEVEL=info", false, func(s *enclavecmd.Settings) string { return s.LogLevel }},
+		{"VEGA_LOG_LEVEL=debug", false, func(s *enclavecmd.Settings) string { return s.LogLevel }},
+	} {
+		name, want, _ := strings.Cut(c.change, "=")
+		s, _, err := load(c.change)
+		if err != nil || c.got(s) != want {
+			t.Errorf("%s: Load = %v, %v", c.change, c.got(s), err)
+		}
+		if _, _, err := load(name + "="); (err != nil) != c.needed {
+			t.Errorf("without %s: Load = %v, needed: %v", name, err, c.needed)
+		}
+	}
+	for _, old := range []string{"VEGA_VERIFICATION_ADDRESSES_API_PATH", "VEGA_VERIFICATION_ADDRESS_API_PATH"} {
+		s, warnings, err := load("VEGA_VERIFICATION_ACCOUNT_API_PATH=", old+"=https://b.example/account")
+		warned := slices.ContainsFunc(warnings, func(w string) bool { return strings.HasPrefix(w, old) })
+		if err != nil || s.AccountURL.String() != "https://b.example/account" || !warned {
+			t.Errorf("%s: %v, warnings %q", old, err, warnings)
+		}
 	}
 }

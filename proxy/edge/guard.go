@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net/http"
@@ -47,8 +48,8 @@ func requestAddress(r *http.Request) netip.Addr {
 	return from.Addr().Unmap()
 }
 
-// Recover runs next and turns a panic into a 500; panicked is told, nil for
-// nobody. The panic's value is not logged, only its type: it may hold what the
+// Recover runs next and turns a panic into a 500 of the contract's form (2.0);
+// panicked is told, nil for nobody. The panic's value is not logged, only its type: it may hold what the
 // request held (attack L3).
 func Recover(l *slog.Logger, panicked func(), next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,7 +65,9 @@ func Recover(l *slog.Logger, panicked func(), next http.Handler) http.Handler {
 				panicked()
 			}
 			l.Error("request handler panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			http.Error(w, "internal error", http.StatusInternalServerError)
+			w.Header().Set("Content-Type", "application/json; charset=utf-8")
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = io.WriteString(w, `{"code":"INTERNAL-ERROR","message":"The enclave failed; its log says why."}`)
 		}()
 		next.ServeHTTP(w, r)
 	})

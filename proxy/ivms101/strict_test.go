@@ -177,6 +177,29 @@ func TestStrictAllows(t *testing.T) {
 	}
 }
 
+// Contract 8.2, word by word: strict lets each through where it belongs, and
+// one that the contract does not have nowhere.
+func TestStrictKnowsEveryWord(t *testing.T) {
+	for _, c := range []struct{ member, words, from, to string }{
+		{"nameIdentifierType", "LEGL ALIA BIRT MAID MISC", `"nameIdentifier":[{"primaryIdentifier":"Roe"`, `"localNameIdentifier":[{"primaryIdentifier":"a","nameIdentifierType":"?"}],"nameIdentifier":[{"primaryIdentifier":"Roe"`},
+		{"legalPersonNameIdentifierType", "LEGL SHRT TRAD", `"nameIdentifier":[{"legalPersonName":"Acme"`, `"localNameIdentifier":[{"legalPersonName":"a","legalPersonNameIdentifierType":"?"}],"nameIdentifier":[{"legalPersonName":"Acme"`},
+		{"addressType", "HOME BIZZ GEOG", `"HOME"`, `"?"`},
+		{"nationalIdentifierType of a person", "ARNU CCPT RAID DRLC FIIN TXID SOCS IDCD MISC", `"IDCD"`, `"?"`},
+		{"nationalIdentifierType of a company", "RAID TXID MISC", goodLEI, `"nationalIdentification":{"nationalIdentifier":"1","nationalIdentifierType":"?","registrationAuthority":"RA000001"}`},
+		{"transliterationMethod", "arab aran armn cyrl deva geor grek hani hebr kana kore thai othr", `"kore"`, `"?"`},
+	} {
+		for _, word := range append(strings.Fields(c.words), "NONE") {
+			text := strings.Replace(goodPayload, c.from, strings.Replace(c.to, "?", word, 1), 1)
+			if text == goodPayload && !strings.Contains(c.from, word) {
+				t.Fatalf("%s: nothing is changed", c.member)
+			}
+			if refused := len(ivms101.Errors(judged(t, strict, ivms101.Occasion{}, text))) > 0; refused != (word == "NONE") {
+				t.Errorf("%s %s: refused is %v", c.member, word, refused)
+			}
+		}
+	}
+}
+
 // An account check needs no name, and has one account (contract 2.3).
 func TestStrictOnAccountChecks(t *testing.T) {
 	check := ivms101.Occasion{AccountCheck: true}

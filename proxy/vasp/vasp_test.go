@@ -324,3 +324,12 @@ func TestProbeWarnsOfWhatCannotBeReached(t *testing.T) {
 		t.Errorf("Probe = %v, want nothing", found)
 	}
 }
+
+// Contract 3.0: what a backend has for its answer.
+func TestDeadlinesAreTheContracts(t *testing.T) {
+	for api, want := range map[string]time.Duration{"account": time.Second, "user": 5 * time.Second, "transaction": time.Second, "callback": time.Second} {
+		if got := vasp.Deadline(api); got != want {
+			t.Errorf("the deadline of %s is %v, want %v", api, got, want)
+		}
+	}
+}
