@@ -137,7 +137,7 @@ func (p *Passage) payload(t envelope.MessageType) []byte {
 	case envelope.ErrorReport:
 		return []byte(`{"result":"ERROR","reason":"REQUEST-TIMEOUT"}`)
 	case envelope.TxReport:
-		return []byte(`{"txHash":"forged","orderedAt":"2030-01-01T00:00:00.000Z"}`)
+		return []byte(`{"txHash":"forged","orderedAt":"` + p.soon() + `"}`)
 	case envelope.TxReportAnswer, envelope.ErrorReportAnswer:
 		return []byte(`{"result":true}`)
 	case envelope.TxInquiry:
@@ -149,6 +149,12 @@ func (p *Passage) payload(t envelope.MessageType) []byte {
 	default:
 		return []byte(`{"assetInfo":{"symbol":"BTC","amount":"1"},"version":"1.0","ivms101":{"originator":{},"beneficiary":{"accountNumber":["0xAbC1"]}}}`)
 	}
+}
+
+// soon is a time that is later than that of every report there is, and not so
+// late that it must be wrong.
+func (p *Passage) soon() string {
+	return p.World.now().Add(time.Second).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
 // Instead puts a message before a party's enclave, out of turn, and lets the

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -491,7 +492,7 @@ func lies() []Attack {
 	}
 	tells := func(name, does, payload string, kinds ...envelope.MessageType) Attack {
 		return Attack{Name: name, ID: "P1", Does: does, On: on(kinds, by(Beneficiary, "payload"), by(Originator, "in-reply-to")), Hand: func(p *Passage) ([]byte, error) {
-			return p.Forge(Message{Payload: []byte(payload)}), nil
+			return p.Forge(Message{Payload: []byte(strings.ReplaceAll(payload, "NOW", p.soon()))}), nil
 		}}
 	}
 	empty := says("answer without a result", "answers with nothing", "{}")
@@ -503,8 +504,8 @@ func lies() []Attack {
 		says("answer that is no JSON", "answers with a word", "VERIFIED"),
 		tells("report that is no JSON", "reports a word", "VERIFIED", reports...),
 		tells("report in two minds", "reports two results, and two transactions, under one name",
-			`{"result":"ERROR","result":"DENIED","txHash":"a","txHash":"b","orderedAt":"2030-01-01T00:00:00.000Z"}`, reports...),
-		tells("report without a transaction", "reports a time and no transaction", `{"orderedAt":"2030-01-01T00:00:00.000Z"}`, envelope.TxReport),
+			`{"result":"ERROR","result":"DENIED","txHash":"a","txHash":"b","orderedAt":"NOW"}`, reports...),
+		tells("report without a transaction", "reports a time and no transaction", `{"orderedAt":"NOW"}`, envelope.TxReport),
 		tells("report of no time", "reports a transaction that no other can take the place of", `{"txHash":"forged"}`, envelope.TxReport),
 		says("answer that is undecided", "answers with a result that is not final", `{"accountVerificationResult":"WAIT","result":"WAIT","transactionStatus":"WAIT"}`),
 		says("answer in two minds", "answers with two results under one name", `{"accountVerificationResult":"DENIED","accountVerificationResult":"VERIFIED","result":"DENIED","result":"VERIFIED","transactionStatus":"PENDING","transactionStatus":"CONFIRMED"}`),
