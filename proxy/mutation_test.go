@@ -19,6 +19,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/proxytest"
+	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
 // mutationSeed and the number that a failure names give the same mutation
@@ -147,18 +148,30 @@ func (m mutator) mixParts(b []byte) (mixed []byte) {
 // keys of every type, and messages that it has not let through yet.
 func everyMessage(t *testing.T, w *proxytest.World) [][]byte {
 	t.Helper()
+	var open string // a verification that no report has changed
 	for _, name := range mutatedTypes {
 		ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID, ofType(name)...))
-		finished(t, w, verify(t, w, request(w, ofType(name)...)))
+		told, given := verify(t, w, request(w, ofType(name)...)), verify(t, w, request(w, ofType(name)...))
+		open = verify(t, w, request(w, ofType(name)...))
+		for _, id := range []string{told, given, open} {
+			finished(t, w, id)
+		}
+		accepted(t, w.A, txPath, txReport(told, "8a54"))
+		accepted(t, w.A, errorPath, errorReport(given, "ERROR", "USER-CANCELED"))
+		ask(t, w.B, http.MethodPost, inquiryPath, inquiryAbout(told))
 	}
-	w.Central.Send(w.B.ID, w.A.Seal(w.B, proxytest.Message{Type: envelope.TxReport}))
+	settled(t, w)
 	seen := w.Central.Relayed()
+	about := parse(t, open)
 	for _, kind := range []identity.KeyType{identity.PerVASP, identity.PerAddress, identity.PerVerification} {
 		for _, m := range []proxytest.Message{
 			{Type: envelope.KeyRequest, Payload: make([]byte, 32)},
 			{Type: envelope.AccountRequest, Payload: []byte(`{"symbol":"ETH","network":"Ethereum","version":"1.0","ivms101":{"beneficiary":{"accountNumber":["0xAbC1"]}}}`)},
 			{Type: envelope.VerificationRequest, Payload: payload("", "")},
 			{Type: envelope.ErrorReport, ID: uuid.New(), Payload: []byte(`{"result":"ERROR","reason":"REQUEST-TIMEOUT"}`)},
+			{Type: envelope.ErrorReport, ID: about, Payload: []byte(`{"result":"ERROR","reason":"USER-CANCELED","message":"Given up."}`)},
+			{Type: envelope.TxReport, ID: about, Payload: fmt.Appendf(nil, `{"txHash":"8a54","vout":"1","orderedAt":%q}`, orderedNow())},
+			{Type: envelope.TxInquiry, ID: about, Payload: []byte(`{}`)},
 		} {
 			m.Edit = func(h *envelope.Header) {
 				h.KeyType = kind
@@ -166,14 +179,18 @@ func everyMessage(t *testing.T, w *proxytest.World) [][]byte {
 					h.Scope = [32]byte{1}
 				}
 			}
-			m.ReplyBundle = w.A.EncodedBundle()
-			seen = append(seen, w.A.Seal(w.B, m))
+			from := w.Party(proxytest.Asker(m.Type))
+			m.ReplyBundle = from.EncodedBundle()
+			seen = append(seen, from.Seal(from.Other(), m))
 		}
 	}
 	return seen
 }
 
-// traces are what a refused message must not change.
+// orderedNow is when a transaction that is reported now was made.
+func orderedNow() string { return time.Now().UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// snapshotOf is what a refused message must not change.
 func snapshotOf(t *testing.T, p *proxytest.Party) string {
 	t.Helper()
 	rows := ask(t, p, http.MethodGet, "/v1/verifications", nil)
@@ -204,7 +221,7 @@ func TestMutatedEnvelopesAreRefused(t *testing.T) {
 	for _, message := range seen {
 		known[envelope.Hash(message)] = true
 	}
-	before := snapshotOf(t, w.B)
+	before := snapshotOf(t, w.A) + snapshotOf(t, w.B)
 	total := mutations(50_000, 1_000_000)
 	var next, unread, refused atomic.Int64
 	var workers sync.WaitGroup
@@ -217,8 +234,12 @@ func TestMutatedEnvelopesAreRefused(t *testing.T) {
 				for known[envelope.Hash(changed)] {
 					what, changed = m.mutate(original)
 				}
-				status, reply := w.Central.Send(w.B.ID, changed)
-				switch said := wordOf(w.B, reply); {
+				to := w.B
+				if proxytest.TypeOf(original) == envelope.TxInquiry {
+					to = w.A
+				}
+				status, reply := w.Central.Send(to.ID, changed)
+				switch said := wordOf(to, reply); {
 				case status == http.StatusBadRequest:
 					unread.Add(1)
 				case status == http.StatusOK && said == "ENVELOPE-REJECTED":
@@ -231,7 +252,7 @@ func TestMutatedEnvelopesAreRefused(t *testing.T) {
 		})
 	}
 	workers.Wait()
-	if after := snapshotOf(t, w.B); after != before {
+	if after := snapshotOf(t, w.A) + snapshotOf(t, w.B); after != before {
 		t.Errorf("mutated messages changed the state:\n%s\nwas\n%s", after, before)
 	}
 	t.Logf("%d messages of central; %d mutations: %d refused, %d are no envelope", len(seen), total, refused.Load(), unread.Load())
@@ -261,15 +282,16 @@ func wordOf(by *proxytest.Party, reply []byte) string {
 }
 
 // Attacks K2, K3, K4, K5: no mutated reply is taken for an answer, be it about
-// a key, an account or a verification. What waits goes on waiting, and ends
-// with the real answer.
+// a key, an account, a verification, a report or an inquiry. What waits goes on
+// waiting, and ends with the real answer.
 func TestMutatedRepliesAreNoAnswers(t *testing.T) {
 	var ahead atomic.Int64 // of the real clock, so that budgets fill again
 	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	w := proxytest.NewWorldAt(t, now, quiet)
 	verified(w)
 	var mu sync.Mutex
-	hostile, done, last := true, 0, ""
+	hostile, done, last := false, 0, ""
+	changes := map[envelope.MessageType]int{}
 	var seen [][]byte
 	w.Central.TamperReply(func(_, _ identity.VASPID, reply []byte) ([]byte, error) {
 		mu.Lock()
@@ -287,6 +309,7 @@ func TestMutatedRepliesAreNoAnswers(t *testing.T) {
 			what, changed := newMutator(done+try<<32, seen).mutate(reply)
 			if !bytes.Equal(changed, reply) {
 				done++
+				changes[kind]++
 				last = fmt.Sprintf("seed %d, mutation %d (try %d), a %s %s", mutationSeed, done-1, try, kind, what)
 				return changed, nil
 			}
@@ -297,19 +320,42 @@ func TestMutatedRepliesAreNoAnswers(t *testing.T) {
 		defer mu.Unlock()
 		return done, last
 	}
+	set := func(to bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		hostile = to
+	}
 	const round = 1000 // well within the life of a verification
 	total := mutations(round, 50*round)
 	for end := round; end <= total; end += round {
-		var waiting []string
+		var waiting, told, given []string
+		for i := range 12 {
+			id := verify(t, w, request(w, ofType(mutatedTypes[i%3])...))
+			finished(t, w, id)
+			if i < 6 {
+				told = append(told, id)
+			} else {
+				given = append(given, id)
+			}
+		}
+		set(true)
 		for i := range 12 {
 			waiting = append(waiting, verify(t, w, request(w, ofType(mutatedTypes[i%3])...)))
 		}
+		for i := range told {
+			accepted(t, w.A, txPath, txReport(told[i], "8a54"))
+			accepted(t, w.A, errorPath, errorReport(given[i], "ERROR", "USER-CANCELED"))
+		}
 		for i, n := 0, 0; n < end; i++ {
 			ahead.Add(int64(20 * time.Millisecond))
-			status, answer := w.A.Call(http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID, ofType(mutatedTypes[i%3])...))
+			what, by, path, body := "an account check", w.A, "/v1/verifications/account", accountTo(w.B.ID, ofType(mutatedTypes[i%3])...)
+			if i%2 == 1 {
+				what, by, path, body = "an inquiry", w.B, inquiryPath, inquiryAbout(told[i/2%len(told)])
+			}
+			status, answer := by.Call(http.MethodPost, path, body)
 			var how string
 			if n, how = mutated(); status < 400 {
-				t.Fatalf("%s: an account check = %d %s", how, status, answer)
+				t.Fatalf("%s: %s = %d %s", how, what, status, answer)
 			}
 		}
 		for _, id := range waiting {
@@ -317,10 +363,8 @@ func TestMutatedRepliesAreNoAnswers(t *testing.T) {
 				t.Errorf("by mutated answers a verification ended as %v, with %d callbacks", r["result"], called(w.A, id))
 			}
 		}
-		set := func(to bool) {
-			mu.Lock()
-			defer mu.Unlock()
-			hostile = to
+		if n := reportsOf(t, w.A); n != len(told)+len(given) {
+			t.Errorf("by mutated answers A has %d reports to deliver, want %d", n, len(told)+len(given))
 		}
 		set(false)
 		for _, id := range waiting {
@@ -328,8 +372,37 @@ func TestMutatedRepliesAreNoAnswers(t *testing.T) {
 				t.Errorf("with honest answers a verification ended as %v", r["result"])
 			}
 		}
-		set(true)
+		w.AwaitWithin(2*time.Minute, "all reports are taken", func() bool { return reportsOf(t, w.A) == 0 }) // between two attempts there may be one
+		settled(t, w)
+		for i := range told {
+			if r := row(t, w.B, told[i]); r["result"] != "VERIFIED" || r["txHash"] != "8a54" || called(w.B, told[i]) != 1 {
+				t.Errorf("a transaction report ended as %v %v, with %d callbacks", r["result"], r["txHash"], called(w.B, told[i]))
+			}
+			if r := row(t, w.B, given[i]); r["result"] != "ERROR" || r["reason"] != "USER-CANCELED" || called(w.B, given[i]) != 1 {
+				t.Errorf("an error report ended as %v %v, with %d callbacks", r["result"], r["reason"], called(w.B, given[i]))
+			}
+		}
 		ahead.Add(int64(20 * time.Minute)) // single-use keys that got lost on their way count no more
 	}
-	t.Logf("%d mutated replies, %v refused at A", total, w.A.Metric("enclave_refused_total"))
+	t.Logf("%d mutated replies %v, %v refused at A, %v at B", total, changes, w.A.Metric("enclave_refused_total"), w.B.Metric("enclave_refused_total"))
+	for _, kind := range proxytest.Attacked() {
+		if kind != proxytest.Question(kind) && changes[kind] == 0 {
+			t.Errorf("no %s was mutated", kind)
+		}
+	}
+}
+
+// reportsOf counts the reports that a party has still to deliver.
+func reportsOf(t *testing.T, p *proxytest.Party) (n int) {
+	t.Helper()
+	waiting, err := p.History.Outbox(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range waiting {
+		if entry.Kind == storage.ToPeerTx || entry.Kind == storage.ToPeerError {
+			n++
+		}
+	}
+	return n
 }

@@ -1,6 +1,7 @@
 package proxytest
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -25,8 +26,8 @@ type Attack struct {
 	// Harmless attacks do not even delay the exchange: it ends well while
 	// they last.
 	Harmless bool
-	// Reaches says that the beneficiary's backend is asked, once for each
-	// exchange, for the honest question gets through.
+	// Reaches says that the backend of who answers is asked or called back,
+	// once for each exchange, for the honest question gets through.
 	Reaches bool
 	// Exchanges are how many are under way together; 0 is 1.
 	Exchanges int
@@ -37,11 +38,31 @@ type Attack struct {
 // Role is a party's part in an exchange.
 type Role uint8
 
-// A is the originator of every exchange under attack, B its beneficiary.
+// A is the originator of every transfer under attack, B its beneficiary.
 const (
 	Originator Role = iota + 1
 	Beneficiary
 )
+
+// Other is the other role.
+func (r Role) Other() Role { return Originator + Beneficiary - r }
+
+// Question is the type of the questions that messages of a type answer, or are.
+func Question(t envelope.MessageType) envelope.MessageType {
+	if i := slices.Index(answers, t); i >= 0 {
+		return questions[i]
+	}
+	return t
+}
+
+// Asker is who asks the questions that messages of a type answer, or are. The
+// originator asks for keys here.
+func Asker(t envelope.MessageType) Role {
+	if Question(t).Direction() == envelope.ToOriginator {
+		return Beneficiary
+	}
+	return Originator
+}
 
 // Refused is a refusal that is counted at a party.
 type Refused struct {
@@ -76,18 +97,13 @@ func (p *Passage) Answer() bool { return p.Asked != nil }
 // Sender and Recipient are the message's.
 func (p *Passage) Sender() *Party {
 	if p.Answer() {
-		return p.World.B
+		return p.World.Party(Asker(p.Type).Other())
 	}
-	return p.World.A
+	return p.World.Party(Asker(p.Type))
 }
 
 // Recipient is whom the message is for.
-func (p *Passage) Recipient() *Party {
-	if p.Answer() {
-		return p.World.A
-	}
-	return p.World.B
-}
+func (p *Passage) Recipient() *Party { return p.Sender().Other() }
 
 // Forge makes a message of the same type about the same exchange, by the
 // sender's own hands or, with a Signer, in its name. What is zero is filled
@@ -120,11 +136,25 @@ func (p *Passage) payload(t envelope.MessageType) []byte {
 		return []byte(`{"symbol":"ETH","version":"1.0","ivms101":{"beneficiary":{"accountNumber":["0xAbC1"]}}}`)
 	case envelope.ErrorReport:
 		return []byte(`{"result":"ERROR","reason":"REQUEST-TIMEOUT"}`)
+	case envelope.TxReport:
+		return []byte(`{"txHash":"forged","orderedAt":"` + p.soon() + `"}`)
+	case envelope.TxReportAnswer, envelope.ErrorReportAnswer:
+		return []byte(`{"result":true}`)
+	case envelope.TxInquiry:
+		return []byte(`{}`)
+	case envelope.TxInquiryAnswer:
+		return []byte(`{"transactionStatus":"CONFIRMED","txHash":"forged"}`)
 	case envelope.AccountAnswer, envelope.VerificationAnswer:
 		return []byte(`{"accountVerificationResult":"VERIFIED","verifiedAt":"2026-01-02T03:04:05.000Z","result":"VERIFIED","reason":"OK"}`)
 	default:
 		return []byte(`{"assetInfo":{"symbol":"BTC","amount":"1"},"version":"1.0","ivms101":{"originator":{},"beneficiary":{"accountNumber":["0xAbC1"]}}}`)
 	}
+}
+
+// soon is a time that is later than that of every report there is, and not so
+// late that it must be wrong.
+func (p *Passage) soon() string {
+	return p.World.now().Add(time.Second).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
 // Instead puts a message before a party's enclave, out of turn, and lets the
@@ -218,6 +248,8 @@ func (h *Hostile) pass(message, asked []byte) ([]byte, error) {
 var another = map[envelope.MessageType]envelope.MessageType{
 	envelope.KeyRequest: envelope.VerificationRequest, envelope.AccountRequest: envelope.VerificationRequest, envelope.VerificationRequest: envelope.AccountRequest,
 	envelope.KeyAnswer: envelope.VerificationAnswer, envelope.AccountAnswer: envelope.VerificationAnswer, envelope.VerificationAnswer: envelope.AccountAnswer,
+	envelope.TxReport: envelope.VerificationRequest, envelope.ErrorReport: envelope.VerificationRequest, envelope.TxInquiry: envelope.VerificationAnswer,
+	envelope.TxReportAnswer: envelope.VerificationAnswer, envelope.ErrorReportAnswer: envelope.VerificationAnswer, envelope.TxInquiryAnswer: envelope.VerificationRequest,
 }
 
 // Cross waits for the other of the first two messages under attack and gives

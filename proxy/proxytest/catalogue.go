@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,12 +15,24 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 )
 
-// The messages under attack. Questions go to the beneficiary, answers back.
+// The messages under attack: every question, and in the same order the answers.
 var (
-	questions = []envelope.MessageType{envelope.KeyRequest, envelope.AccountRequest, envelope.VerificationRequest}
-	answers   = []envelope.MessageType{envelope.KeyAnswer, envelope.AccountAnswer, envelope.VerificationAnswer}
-	sealedQs  = questions[1:]
-	sealedAs  = answers[1:]
+	questions = []envelope.MessageType{
+		envelope.KeyRequest, envelope.AccountRequest, envelope.TxInquiry, envelope.VerificationRequest, envelope.TxReport, envelope.ErrorReport,
+	}
+	answers = []envelope.MessageType{
+		envelope.KeyAnswer, envelope.AccountAnswer, envelope.TxInquiryAnswer, envelope.VerificationAnswer, envelope.TxReportAnswer, envelope.ErrorReportAnswer,
+	}
+	sealedQs = questions[1:]
+	sealedAs = answers[1:]
+	// A backend waits for these; the same envelope is answered once.
+	onceQs = questions[1:3]
+	onceAs = answers[1:3]
+	// Their sender keeps these until they are answered; they are done once,
+	// however often they come.
+	keptQs            = questions[3:]
+	keptAs            = answers[3:]
+	reports, reported = questions[4:], answers[4:]
 )
 
 // Attacked are the types of messages that attacks are tried on.
@@ -29,13 +42,22 @@ type refusals = map[envelope.MessageType][]Refused
 
 func by(r Role, reason string) Refused { return Refused{r, reason} }
 
+// on is for messages of some types. The catalogue says originator of who asks
+// and beneficiary of who answers: on turns the roles round for an inquiry.
 func on(types []envelope.MessageType, by ...Refused) refusals {
 	all := refusals{}
 	for _, t := range types {
-		all[t] = by
+		all[t] = slices.Clone(by)
+		for i := range by {
+			if Asker(t) == Beneficiary {
+				all[t][i].By = by[i].By.Other()
+			}
+		}
 	}
 	return all
 }
+
+func only(types ...envelope.MessageType) []envelope.MessageType { return types }
 
 func merge(of ...refusals) refusals {
 	all := refusals{}
@@ -45,21 +67,21 @@ func merge(of ...refusals) refusals {
 	return all
 }
 
-// asked is for a question that B refuses. B signs that it refused what it
-// got, which is not what A has sent: A does not believe that either.
+// asked is for a question that is refused. Who refuses it signs that of what
+// it got, which is not what was sent: the asker does not believe that either.
 func asked(reason string) refusals { return askedAnd(reason, "in-reply-to") }
 
 func askedAnd(reason, then string) refusals {
 	return on(questions, by(Beneficiary, reason), by(Originator, then))
 }
 
-// answered is for an answer that A refuses.
+// answered is for an answer that the asker refuses.
 func answered(reason string) refusals { return on(answers, by(Originator, reason)) }
 
 // everywhere is for what fails with one reason, whoever reads it.
 func everywhere(reason string) refusals { return merge(asked(reason), answered(reason)) }
 
-// unread is for what is no envelope: B signs nothing.
+// unread is for what is no envelope: nobody signs anything of a question.
 func unread() refusals {
 	return merge(on(questions, by(Beneficiary, "malformed")), answered("malformed"))
 }
@@ -92,8 +114,7 @@ func flip(field int) func(*Passage) ([]byte, error) {
 // which it can read and nobody hinders it to change.
 func relabellings() []Attack {
 	forged := everywhere("bad-signature")
-	clear := on([]envelope.MessageType{envelope.KeyRequest}, by(Beneficiary, "malformed"))
-	clear = merge(clear, on([]envelope.MessageType{envelope.KeyAnswer}, by(Originator, "malformed")))
+	clear := merge(on(only(envelope.KeyRequest), by(Beneficiary, "malformed")), on(only(envelope.KeyAnswer), by(Originator, "malformed")))
 	times := func(created, expires time.Duration) func(*Passage) ([]byte, error) {
 		return with(func(_ *Passage, m []byte) []byte {
 			h := headerOf(m)
@@ -106,22 +127,21 @@ func relabellings() []Attack {
 	return []Attack{
 		{Name: "relabel suite", ID: "K5", Does: "says that a weaker suite sealed it", On: merge(forged, clear), Hand: relabel(FieldSuite, byte(identity.SuiteX25519))},
 		{Name: "relabel as not sealed", ID: "K5", Does: "says that nothing sealed it", On: merge(on(sealedQs, by(Beneficiary, "malformed")), on(sealedAs, by(Originator, "malformed"))), Hand: relabel(FieldSuite, byte(identity.SuiteClear))},
-		{Name: "relabel type", ID: "K4", Does: "says that it is another message of its kind", On: merge(asked("bad-signature"), answered("type")),
+		{Name: "relabel type", ID: "K4", Does: "says that it is another message of its kind", // no other question goes the way of an inquiry
+			On: merge(asked("bad-signature"), answered("type"), on(only(envelope.TxInquiry), by(Beneficiary, "direction"), by(Originator, "in-reply-to"))),
 			Hand: with(func(p *Passage, m []byte) []byte {
 				to := map[envelope.MessageType]envelope.MessageType{
 					envelope.KeyRequest: envelope.KeyAnswer, envelope.AccountRequest: envelope.VerificationRequest, envelope.VerificationRequest: envelope.AccountRequest,
 					envelope.KeyAnswer: envelope.KeyRequest, envelope.AccountAnswer: envelope.VerificationAnswer, envelope.VerificationAnswer: envelope.AccountAnswer,
+					envelope.TxReport: envelope.ErrorReport, envelope.ErrorReport: envelope.TxReport, envelope.TxInquiry: envelope.TxReport,
+					envelope.TxReportAnswer: envelope.ErrorReportAnswer, envelope.ErrorReportAnswer: envelope.TxReportAnswer, envelope.TxInquiryAnswer: envelope.TxReportAnswer,
 				}[p.Type]
 				return Relabel(m, FieldType, byte(to))
 			})},
 		{Name: "relabel as an unknown type", ID: "K4", Does: "gives it a type that nobody knows", On: unread(), Hand: relabel(FieldType, 99)},
 		{Name: "relabel direction", ID: "K4", Does: "turns a question into an answer and the other way round", On: everywhere("direction"),
-			Hand: with(func(p *Passage, m []byte) []byte {
-				to := envelope.ToOriginator
-				if p.Answer() {
-					to = envelope.ToBeneficiary
-				}
-				return Relabel(m, FieldDirection, byte(to))
+			Hand: with(func(_ *Passage, m []byte) []byte {
+				return Relabel(m, FieldDirection, byte(headerOf(m).Direction.Opposite()))
 			})},
 		{Name: "relabel as of no direction", ID: "K4", Does: "gives it a direction that there is not", On: unread(), Hand: relabel(FieldDirection, 3)},
 		{Name: "relabel network", ID: "K4", Does: "moves it to another alliance", On: everywhere("network"), Hand: flip(FieldNetwork)},
@@ -176,7 +196,7 @@ func malformations() []Attack {
 		a("endless ciphertext", "says that the ciphertext is larger than everything", func(m []byte) []byte { copy(m[HeaderEnd(m):], "\xff\xff\xff\xff"); return m }),
 		a("strip the signature", "takes the signature away", func(m []byte) []byte { return append(m[:len(m)-66], 0, 0) }),
 		a("plain JSON", "sends what it would like to be inside", func([]byte) []byte {
-			return []byte(`{"accountVerificationResult":"VERIFIED","result":"VERIFIED"}`)
+			return []byte(`{"accountVerificationResult":"VERIFIED","result":"VERIFIED","transactionStatus":"CONFIRMED"}`)
 		}),
 		a("an error page", "sends what a proxy would", func([]byte) []byte { return []byte("<html>504 Gateway Time-out</html>") }),
 	}
@@ -233,8 +253,10 @@ func inventions() []Attack {
 	}
 	out := func(kind envelope.MessageType) func(*Passage) ([]byte, error) {
 		return func(p *Passage) ([]byte, error) {
-			w := p.World
-			w.Central.Send(w.B.ID, w.A.Seal(w.B, Message{Type: kind, ID: headerOf(p.Message).Verification, Signer: w.Mallory(w.A.ID), Payload: p.payload(kind), ReplyBundle: w.A.EncodedBundle()}))
+			from, to := p.World.Party(Asker(kind)), p.World.Party(Asker(kind).Other())
+			p.World.Central.Send(to.ID, from.Seal(to, Message{
+				Type: kind, ID: headerOf(p.Message).Verification, Signer: p.World.Mallory(from.ID), Payload: p.payload(kind), ReplyBundle: from.EncodedBundle(),
+			}))
 			return p.Message, nil
 		}
 	}
@@ -253,10 +275,14 @@ func inventions() []Attack {
 		{Name: "invent a refusal: busy", ID: "K3", Does: "says that the counterparty is busy", On: answered("other-identity"), Hand: refusal("BUSY")},
 		{Name: "invent a refusal: key type", ID: "K5", Does: "says that the counterparty has no such keys, so that a weaker type is taken", On: answered("other-identity"), Hand: refusal("INVALID-KEY-TYPE")},
 		{Name: "invent an error report", ID: "K3", Does: "tells the beneficiary that the originator has given the verification up",
-			On: on(answers[2:], strange), Hand: out(envelope.ErrorReport), Harmless: true, Reaches: true},
-		{Name: "invent an account check", ID: "K3", Does: "asks about an account in the originator's name", On: on(answers, strange), Hand: out(envelope.AccountRequest), Harmless: true, Reaches: true},
+			On: on(only(envelope.VerificationAnswer, envelope.TxReport, envelope.TxReportAnswer), strange), Hand: out(envelope.ErrorReport), Harmless: true, Reaches: true},
+		{Name: "invent a transaction report", ID: "K3", Does: "tells the beneficiary of a transaction that there is not",
+			On: on(only(envelope.VerificationAnswer, envelope.TxReport, envelope.TxReportAnswer, envelope.ErrorReport), strange), Hand: out(envelope.TxReport), Harmless: true, Reaches: true},
+		{Name: "invent an inquiry", ID: "K3", Does: "asks where a transfer stands in the beneficiary's name",
+			On: on(only(envelope.TxInquiry, envelope.TxInquiryAnswer), strange), Hand: out(envelope.TxInquiry), Harmless: true, Reaches: true},
+		{Name: "invent an account check", ID: "K3", Does: "asks about an account in the originator's name", On: on(only(envelope.KeyAnswer, envelope.AccountAnswer, envelope.VerificationAnswer), strange), Hand: out(envelope.AccountRequest), Harmless: true, Reaches: true},
 		{Name: "invent another content", ID: "K3", Does: "sends the same verification with another content before the real one",
-			On: on(questions[2:], strange), Hand: out(envelope.VerificationRequest), Harmless: true, Reaches: true},
+			On: on(only(envelope.VerificationRequest), strange), Hand: out(envelope.VerificationRequest), Harmless: true, Reaches: true},
 	}
 }
 
@@ -266,21 +292,23 @@ func replays() []Attack {
 	stale := by(Originator, "in-reply-to")
 	return []Attack{
 		{Name: "replay", ID: "K4", Does: "sends an old message instead of the new one", Hand: old,
-			On: merge(on(questions, stale), on(answers, stale), on(questions[1:2], by(Beneficiary, "replay"), stale))},
+			On: merge(on(questions, stale), on(answers, stale), on(onceQs, by(Beneficiary, "replay"), stale))},
 		{Name: "replay another type", ID: "K4", Does: "sends an old message of another type", On: on(answers, stale),
 			Hand: func(p *Passage) ([]byte, error) { return p.Other, nil }},
 		{Name: "reflect as the answer", ID: "K4", Does: "answers with the question itself", On: answered("recipient"),
 			Hand: func(p *Passage) ([]byte, error) { return p.Asked, nil }},
 		{Name: "reflect to the sender", ID: "K4", Does: "brings a message back to its own sender", On: merge(on(questions, by(Originator, "recipient")), on(answers, by(Beneficiary, "recipient"))),
 			Hand: func(p *Passage) ([]byte, error) { return p.Instead(p.Sender(), p.Message) }},
-		{Name: "answer as a question", ID: "K4", Does: "brings an answer as if it asked", On: answered("direction"),
+		{Name: "answer as a question", ID: "K4", Does: "brings an answer as if it asked",
+			// the answer to an inquiry goes as a question may; it is none all the same
+			On:   merge(answered("direction"), on(only(envelope.TxInquiryAnswer))),
 			Hand: func(p *Passage) ([]byte, error) { return p.Instead(p.Recipient(), p.Message) }},
-		{Name: "refusal of something else", ID: "K4", Does: "makes the beneficiary refuse something, and brings that as the answer", On: on(answers, by(Beneficiary, "bad-signature"), stale),
+		{Name: "refusal of something else", ID: "K4", Does: "makes who answers refuse something, and brings that as the answer", On: on(answers, by(Beneficiary, "bad-signature"), stale),
 			Hand: func(p *Passage) ([]byte, error) {
 				_, refusal := p.World.Central.Send(p.Sender().ID, Relabel(p.Asked, FieldSerial, 1))
 				return refusal, nil
 			}},
-		{Name: "answer of the attempt before", ID: "K4", Does: "keeps the first answer, and gives it to the next attempt", On: on(answers[2:], stale),
+		{Name: "answer of the attempt before", ID: "K4", Does: "keeps the first answer, and gives it to the next attempt", On: on(keptAs, stale),
 			Hand: func(p *Passage) ([]byte, error) {
 				if first := p.First(); p.Nth > 1 {
 					return first, nil
@@ -308,7 +336,7 @@ func (p *Passage) bundle(signer *identity.Signer, suite identity.Suite, edit fun
 // swappedKeys: the key that A is to seal to is not B's, or not that one. All
 // but the first two need B's hand, or a thief of B's identity.
 func swappedKeys() []Attack {
-	keys := answers[:1]
+	keys := only(envelope.KeyAnswer)
 	a := func(name, id, does, reason string, bundle func(p *Passage) []byte) Attack {
 		return Attack{Name: name, ID: id, Does: does, On: on(keys, by(Originator, reason)), Hand: func(p *Passage) ([]byte, error) {
 			return p.Forge(Message{Payload: bundle(p)}), nil
@@ -366,34 +394,36 @@ func swappedKeys() []Attack {
 }
 
 // swappedReplyKeys: the key to answer to is not the asking side's. The header
-// names its hash under the signature, so this needs A's hand, or a thief of
-// A's identity.
+// names its hash under the signature, so this needs the asker's hand, or a
+// thief of its identity.
 func swappedReplyKeys() []Attack {
-	a := func(name, id, does, reason string, bundle func(w *World) []byte) Attack {
+	a := func(name, id, does, reason string, bundle func(p *Passage) []byte) Attack {
 		return Attack{Name: name, ID: id, Does: does, On: on(sealedQs, by(Beneficiary, reason), by(Originator, "in-reply-to")), Hand: func(p *Passage) ([]byte, error) {
-			return p.Forge(Message{ReplyBundle: bundle(p.World)}), nil
+			return p.Forge(Message{ReplyBundle: bundle(p)}), nil
 		}}
 	}
-	edited := func(edit func(*identity.Bundle)) func(w *World) []byte {
-		return func(w *World) []byte { return w.BundleBy(w.A.Signer, identity.SuiteXWing, edit) }
+	edited := func(edit func(*identity.Bundle)) func(p *Passage) []byte {
+		return func(p *Passage) []byte { return p.World.BundleBy(p.Sender().Signer, identity.SuiteXWing, edit) }
 	}
 	return []Attack{
-		a("swap reply key", "K2", "lets the answer be sealed to a key of its own", "other-identity", func(w *World) []byte {
-			return w.BundleBy(w.Mallory(w.A.ID), identity.SuiteXWing, nil)
+		a("swap reply key", "K2", "lets the answer be sealed to a key of its own", "other-identity", func(p *Passage) []byte {
+			return p.World.BundleBy(p.World.Mallory(p.Sender().ID), identity.SuiteXWing, nil)
 		}),
-		a("reply key of another VASP", "K2", "lets the answer be sealed to somebody else", "other-vasp", func(w *World) []byte { return w.B.EncodedBundle() }),
-		a("no reply key", "K2", "leaves nothing to seal the answer to", "bad-bundle", func(*World) []byte { return []byte{} }),
-		a("reply key for another audience", "K2", "gives a key to answer to that is not for the beneficiary", "other-audience", edited(func(b *identity.Bundle) { b.Audience = 777 })),
+		a("reply key of another VASP", "K2", "lets the answer be sealed to somebody else", "other-vasp", func(p *Passage) []byte { return p.Recipient().EncodedBundle() }),
+		a("no reply key", "K2", "leaves nothing to seal the answer to", "bad-bundle", func(*Passage) []byte { return []byte{} }),
+		a("reply key for another audience", "K2", "gives a key to answer to that is not for who answers", "other-audience", edited(func(b *identity.Bundle) { b.Audience = 777 })),
 		a("reply key of yesterday", "K7", "gives a key to answer to that has expired", "expired", edited(func(b *identity.Bundle) {
 			b.NotBefore, b.NotAfter = b.NotBefore.Add(-48*time.Hour), b.NotBefore.Add(-24*time.Hour)
 		})),
-		a("downgrade reply key", "K5", "gives a key to answer to of a weaker suite than its owner has", "downgraded", func(w *World) []byte {
-			return w.BundleBy(w.A.Signer, identity.SuiteX25519, func(b *identity.Bundle) {
+		a("downgrade reply key", "K5", "gives a key to answer to of a weaker suite than its owner has", "downgraded", func(p *Passage) []byte {
+			return p.World.BundleBy(p.Sender().Signer, identity.SuiteX25519, func(b *identity.Bundle) {
 				b.Suites = []identity.Suite{identity.SuiteXWing, identity.SuiteX25519}
 				slices.Sort(b.Suites)
 			})
 		}),
-		a("downgrade type of reply key", "K5", "gives a key to answer to of another type than the question's", "other-type", edited(func(b *identity.Bundle) { b.Type, b.Audience = identity.PerVerification, IDOfB })),
+		a("downgrade type of reply key", "K5", "gives a key to answer to of another type than the question's", "other-type", func(p *Passage) []byte {
+			return p.World.BundleBy(p.Sender().Signer, identity.SuiteXWing, func(b *identity.Bundle) { b.Type, b.Audience = identity.PerVerification, p.Recipient().ID })
+		}),
 	}
 }
 
@@ -422,11 +452,16 @@ func untimely() []Attack {
 		edit("wrong audience", "K4", "signs for another VASP", everywhere("recipient"), func(h *envelope.Header) { h.Recipient = 777 }),
 		edit("wrong identity of the recipient", "K12", "knows the recipient by another identity", everywhere("recipient-identity"), func(h *envelope.Header) { h.RecipientIdentity[0] ^= 1 }),
 		edit("wrong direction", "K4", "signs a question as an answer, an answer as a question", everywhere("direction"), func(h *envelope.Header) {
-			h.Direction = envelope.ToBeneficiary + envelope.ToOriginator - h.Direction
+			h.Direction = h.Direction.Opposite()
 		}),
 		edit("wrong exchange", "K4", "signs an answer to this question about another verification", answered("verification"), func(h *envelope.Header) { h.Verification = uuid.New() }),
 		{Name: "answer of another type", ID: "K4", Does: "answers this question with an answer to others", On: answered("type"),
-			Hand: func(p *Passage) ([]byte, error) { return p.Forge(Message{Type: envelope.TxInquiryAnswer}), nil }},
+			Hand: func(p *Passage) ([]byte, error) {
+				if p.Type == envelope.TxInquiryAnswer {
+					return p.Forge(Message{Type: envelope.TxReportAnswer}), nil
+				}
+				return p.Forge(Message{Type: envelope.TxInquiryAnswer}), nil
+			}},
 		{Name: "question as the answer", ID: "K4", Does: "answers with a question", On: answered("type"),
 			Hand: func(p *Passage) ([]byte, error) { return p.Forge(Message{Type: envelope.TxReport}), nil }},
 		{Name: "answer to nothing", ID: "K4", Does: "signs an answer that names no question", On: answered("in-reply-to"),
@@ -455,12 +490,26 @@ func lies() []Attack {
 			return nil, &relay.Error{Code: code, Status: status, Retryable: status >= 500}
 		}}
 	}
+	tells := func(name, does, payload string, kinds ...envelope.MessageType) Attack {
+		return Attack{Name: name, ID: "P1", Does: does, On: on(kinds, by(Beneficiary, "payload"), by(Originator, "in-reply-to")), Hand: func(p *Passage) ([]byte, error) {
+			return p.Forge(Message{Payload: []byte(strings.ReplaceAll(payload, "NOW", p.soon()))}), nil
+		}}
+	}
+	empty := says("answer without a result", "answers with nothing", "{}")
+	for _, t := range reported { // there it says that there is no such verification, which is its sender's to say
+		delete(empty.On, t)
+	}
 	return []Attack{
+		empty,
 		says("answer that is no JSON", "answers with a word", "VERIFIED"),
-		says("answer without a result", "answers with nothing", "{}"),
-		says("answer that is undecided", "answers with a result that is not final", `{"accountVerificationResult":"WAIT","result":"WAIT"}`),
-		says("answer in two minds", "answers with two results under one name", `{"accountVerificationResult":"DENIED","accountVerificationResult":"VERIFIED","result":"DENIED","result":"VERIFIED"}`),
-		says("answer that nests", "answers with JSON of a depth that breaks readers", `{"result":"VERIFIED","accountVerificationResult":"VERIFIED","x":`+string(bytes.Repeat([]byte("["), 10_000))+string(bytes.Repeat([]byte("]"), 10_000))+`}`),
+		tells("report that is no JSON", "reports a word", "VERIFIED", reports...),
+		tells("report in two minds", "reports two results, and two transactions, under one name",
+			`{"result":"ERROR","result":"DENIED","txHash":"a","txHash":"b","orderedAt":"NOW"}`, reports...),
+		tells("report without a transaction", "reports a time and no transaction", `{"orderedAt":"NOW"}`, envelope.TxReport),
+		tells("report of no time", "reports a transaction that no other can take the place of", `{"txHash":"forged"}`, envelope.TxReport),
+		says("answer that is undecided", "answers with a result that is not final", `{"accountVerificationResult":"WAIT","result":"WAIT","transactionStatus":"WAIT"}`),
+		says("answer in two minds", "answers with two results under one name", `{"accountVerificationResult":"DENIED","accountVerificationResult":"VERIFIED","result":"DENIED","result":"VERIFIED","transactionStatus":"PENDING","transactionStatus":"CONFIRMED"}`),
+		says("answer that nests", "answers with JSON of a depth that breaks readers", `{"result":"VERIFIED","accountVerificationResult":"VERIFIED","transactionStatus":"CONFIRMED","x":`+string(bytes.Repeat([]byte("["), 10_000))+string(bytes.Repeat([]byte("]"), 10_000))+`}`),
 		central("lie: no such VASP", "says that there is no such recipient", relay.CodeUnknownVASP, 404),
 		central("lie: not registered", "says that the sender has no lease", relay.CodeNotRegistered, 412),
 		central("lie: too large", "says that the message is too large", relay.CodeTooLarge, 413),
@@ -484,7 +533,7 @@ func orders() []Attack {
 	}
 	again := func(p *Passage) ([]byte, error) {
 		for range 20 {
-			p.World.Central.Send(p.World.B.ID, p.Asked)
+			p.World.Central.Send(p.Sender().ID, p.Asked)
 		}
 		return p.Message, nil
 	}
@@ -494,7 +543,7 @@ func orders() []Attack {
 			Hand: func(*Passage) ([]byte, error) { time.Sleep(12 * time.Second); return nil, ErrDown }},
 		{Name: "delay", ID: "K13", Does: "keeps a message for two seconds", On: untouched, Harmless: true, Reaches: true,
 			Hand: func(p *Passage) ([]byte, error) { time.Sleep(2 * time.Second); return p.Message, nil }},
-		{Name: "reorder", ID: "K13", Does: "lets the second message pass the first", On: on([]envelope.MessageType{envelope.VerificationRequest, envelope.VerificationAnswer}), Harmless: true, Reaches: true, Exchanges: 2,
+		{Name: "reorder", ID: "K13", Does: "lets the second message pass the first", On: merge(on(keptQs), on(keptAs)), Harmless: true, Reaches: true, Exchanges: 2,
 			Hand: func(p *Passage) ([]byte, error) {
 				if p.Nth == 1 {
 					time.Sleep(time.Second)
@@ -502,34 +551,34 @@ func orders() []Attack {
 				return p.Message, nil
 			}},
 		{Name: "cross", ID: "K4", Does: "gives each of two exchanges the other's message", Exchanges: 2, Reaches: true,
-			On: on([]envelope.MessageType{envelope.VerificationRequest, envelope.VerificationAnswer}, by(Originator, "in-reply-to")),
+			On: merge(on(keptQs, by(Originator, "in-reply-to")), on(keptAs, by(Originator, "in-reply-to"))),
 			Hand: func(p *Passage) ([]byte, error) {
 				if other := p.Cross(); other != nil {
 					return other.Message, nil
 				}
 				return nil, ErrDown
 			}},
-		{Name: "duplicate before", ID: "K4", Does: "brings a question twice, and the first answer to nobody", On: on([]envelope.MessageType{envelope.KeyRequest, envelope.VerificationRequest}), Harmless: true, Reaches: true,
+		{Name: "duplicate before", ID: "K4", Does: "brings a question twice, and the first answer to nobody", On: merge(on(only(envelope.KeyRequest)), on(keptQs)), Harmless: true, Reaches: true,
 			Hand: func(p *Passage) ([]byte, error) {
-				p.World.Central.Send(p.World.B.ID, p.Message)
+				p.World.Central.Send(p.Recipient().ID, p.Message)
 				return p.Message, nil
 			}},
-		{Name: "duplicate at once", ID: "K4", Does: "brings a question many times in the same moment", On: on(questions[2:]), Harmless: true, Reaches: true,
+		{Name: "duplicate at once", ID: "K4", Does: "brings a question many times in the same moment", On: on(keptQs), Harmless: true, Reaches: true,
 			Hand: func(p *Passage) ([]byte, error) {
 				for range 8 {
-					p.Meanwhile(func() { p.World.Central.Send(p.World.B.ID, p.Message) })
+					p.Meanwhile(func() { p.World.Central.Send(p.Recipient().ID, p.Message) })
 				}
 				return p.Message, nil
 			}},
-		{Name: "duplicate an account check before", ID: "K4", Does: "brings an account check twice, and the first answer to nobody", On: on(questions[1:2], by(Beneficiary, "replay")), Reaches: true,
+		{Name: "duplicate before, of what is answered once", ID: "K4", Does: "brings an account check or an inquiry twice, and the first answer to nobody", On: on(onceQs, by(Beneficiary, "replay")), Reaches: true,
 			Hand: func(p *Passage) ([]byte, error) {
-				p.World.Central.Send(p.World.B.ID, p.Message)
+				p.World.Central.Send(p.Recipient().ID, p.Message)
 				return p.Message, nil
 			}},
 		{Name: "duplicate after", ID: "K4", Does: "brings a question twenty times again when it was answered", Harmless: true, Reaches: true, Hand: again,
-			On: merge(on(answers), on(answers[1:2], by(Beneficiary, "replay")))},
-		{Name: "too late", ID: "K4", Does: "brings a question when its time is over", On: on(questions[1:2], by(Beneficiary, "expired")), Hand: later(70 * time.Second)},
-		{Name: "late", ID: "K13", Does: "brings a question when its sender has asked again", On: on(questions[2:]), Hand: later(20 * time.Second), Reaches: true},
+			On: merge(on(answers), on(onceAs, by(Beneficiary, "replay")))},
+		{Name: "too late", ID: "K4", Does: "brings a question when its time is over", On: on(onceQs, by(Beneficiary, "expired")), Hand: later(70 * time.Second)},
+		{Name: "late", ID: "K13", Does: "brings a question when its sender has asked again", On: on(keptQs), Hand: later(20 * time.Second), Reaches: true},
 	}
 }
 

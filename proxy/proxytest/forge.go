@@ -16,7 +16,7 @@ import (
 // or central is hostile. What is zero is filled in as its enclave would.
 type Message struct {
 	Type        envelope.MessageType
-	Direction   envelope.Direction // zero: to the beneficiary
+	Direction   envelope.Direction // zero: as a question of the type goes
 	ID          uuid.UUID          // zero: a fresh one
 	Payload     []byte
 	ReplyBundle []byte
@@ -33,8 +33,11 @@ type Message struct {
 func (p *Party) Seal(to *Party, m Message) []byte {
 	t := p.world.t
 	now := p.world.now()
+	if m.Direction == 0 {
+		m.Direction = m.Type.Direction()
+	}
 	h := envelope.Header{
-		Type: m.Type, Direction: max(m.Direction, envelope.ToBeneficiary), Network: Network, Verification: m.ID,
+		Type: m.Type, Direction: m.Direction, Network: Network, Verification: m.ID,
 		Sender: p.ID, Recipient: to.ID, RecipientIdentity: to.Signer.Public().Fingerprint(),
 		KeyType: identity.PerVASP, Created: now, Expires: now.Add(time.Minute), InReplyTo: m.InReplyTo,
 	}
