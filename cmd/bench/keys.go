@@ -36,10 +36,15 @@ var keyRows = []keyRow{
 	{KeyType: "PerVasp", Suite: "x-wing", To: "one address", Cached: true},
 	{KeyType: "PerVasp", Suite: "x25519", To: "one address", Cached: true},
 	{KeyType: "PerVasp", Suite: "x-wing", To: "one address", Cached: true, After: true},
+	{KeyType: "PerVasp", Suite: "x25519", To: "one address", Cached: true, After: true},
 	{KeyType: "PerVasp", Suite: "x-wing", To: "one address", Cached: false, After: true},
+	{KeyType: "PerVasp", Suite: "x25519", To: "one address", Cached: false, After: true},
 	{KeyType: "PerAddress", Suite: "x-wing", To: "one address", Cached: true},
+	{KeyType: "PerAddress", Suite: "x25519", To: "one address", Cached: true},
 	{KeyType: "PerAddress", Suite: "x-wing", To: "a new address each", Cached: false},
+	{KeyType: "PerAddress", Suite: "x25519", To: "a new address each", Cached: false},
 	{KeyType: "PerVerification", Suite: "x-wing", To: "one address", Cached: false},
+	{KeyType: "PerVerification", Suite: "x25519", To: "one address", Cached: false},
 }
 
 const (
@@ -69,7 +74,11 @@ func (r *report) measureKeys(ctx context.Context, o options) error {
 			_ = w.Stop()
 		}
 	}()
-	for name, suite := range map[string]string{"x-wing": "x-wing", "x25519": "x25519", restarted: "x-wing"} {
+	for _, row := range keyRows {
+		name, suite := row.world(), row.Suite
+		if worlds[name] != nil {
+			continue
+		}
 		w, err := newWorld(o.bin, filepath.Join(dir, name), []string{"VEGA_PREFERRED_SUITE=" + suite}, []string{"ROBOT_CUSTOMERS_FILE=many.yaml"})
 		if err != nil {
 			return err
@@ -84,10 +93,7 @@ func (r *report) measureKeys(ctx context.Context, o options) error {
 	}
 	var measures []*keyMeasure
 	for _, row := range keyRows {
-		m := &keyMeasure{row: row, w: worlds[row.Suite]}
-		if row.After {
-			m.w = worlds[restarted]
-		}
+		m := &keyMeasure{row: row, w: worlds[row.world()]}
 		measures = append(measures, m)
 		if err := m.warmUp(ctx); err != nil {
 			return fmt.Errorf("%s, %s: %w", row.KeyType, row.Suite, err)
@@ -112,9 +118,14 @@ func (r *report) measureKeys(ctx context.Context, o options) error {
 	return nil
 }
 
-// restarted is the alliance whose sender is started again and again, so that
-// the others' caches stay.
-const restarted = "restarted"
+// world names the alliance that a row is measured in. One of each suite has a
+// sender that is started again and again, so that the others' caches stay.
+func (k keyRow) world() string {
+	if k.After {
+		return k.Suite + "-restarted"
+	}
+	return k.Suite
+}
 
 // keyMeasure measures one row.
 type keyMeasure struct {

@@ -36,7 +36,9 @@ func newWorld(bin, dir string, enclave, robot []string) (*world, error) {
 		return nil, err
 	}
 	quiet := []string{"VEGA_LOG_LEVEL=info"}
-	alliance, err := sandbox.New(dir, binaries, sandbox.Options{Enclave: append(quiet, enclave...), Robot: robot})
+	// The robots only answer: nobody drives them, and they inquire about nothing.
+	answering := []string{"ROBOT_ENCLAVE_URL=", "ROBOT_INQUIRE_AFTER_MS=0"}
+	alliance, err := sandbox.New(dir, binaries, sandbox.Options{Enclave: append(quiet, enclave...), Robot: append(answering, robot...)})
 	if err != nil {
 		return nil, err
 	}

@@ -382,18 +382,22 @@ func (r *robot) orderText(o *order, from *account) []byte {
 // timestamp is a time as the contract writes it (2.0).
 func timestamp(at time.Time) string { return at.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// recall asks the enclave's history for a transfer that the robot does not
-// know, or only half: it may have been started by somebody else, or before the
-// robot was. False when the enclave does not know it either.
-func (r *robot) recall(ctx context.Context, key transferKey) (transfer, bool) {
-	if r.enclave == nil || checkUUID(key.uuid) != nil {
+// recall asks the enclave's history for a transfer of a customer that the
+// robot does not know, or only half: it may have been started by somebody
+// else, or before the robot was. False when the enclave does not know it
+// either, or as another VASP's: the history has what came as well.
+func (r *robot) recall(ctx context.Context, id string) (transfer, bool) {
+	if r.enclave == nil || checkUUID(id) != nil {
 		return transfer{}, false
 	}
-	found, err := r.enclave.lookup(ctx, key.uuid)
+	found, err := r.enclave.lookup(ctx, id)
 	if err != nil {
 		return transfer{}, false
 	}
-	return r.transfers.update(key, func(t *transfer) {
+	if self, err := r.enclave.self(ctx); err != nil || found.OriginatingVASP != self {
+		return transfer{}, false
+	}
+	return r.transfers.update(transferKey{sends, id}, func(t *transfer) {
 		t.counterparty, t.symbol, t.network, t.amount = found.BeneficiaryVASP, found.Asset.Symbol, found.Asset.Network, found.Asset.Amount
 		t.from, t.to = found.From, found.To
 		if found.Result != "WAIT" {
@@ -419,15 +423,14 @@ func (r *robot) sent(ctx context.Context, id string) (transfer, error) {
 	if err := checkUUID(id); err != nil {
 		return transfer{}, err
 	}
-	key := transferKey{sends, id}
-	t, known := r.transfers.get(key)
+	t, known := r.transfers.get(transferKey{sends, id})
 	if !known || t.result == "" || t.amount == "" {
-		if recalled, found := r.recall(ctx, key); found {
+		if recalled, found := r.recall(ctx, id); found {
 			return recalled, nil
 		}
 	}
 	if !known {
-		return transfer{}, &refusal{http.StatusNotFound, "VERIFICATION-NOT-FOUND", "Neither the robot nor its enclave knows such a verification."}
+		return transfer{}, &refusal{http.StatusNotFound, "VERIFICATION-NOT-FOUND", "Neither the robot nor its enclave knows such a verification of a customer who sends."}
 	}
 	return t, nil
 }

@@ -20,6 +20,7 @@ import (
 
 const (
 	id    = "3f0c2a9e-6f0e-4b53-9f38-0f4a3f6d7c11"
+	alpha = "15952089931162058999" // the robot's own
 	bravo = "16384656509591635927"
 	kim   = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 )
@@ -41,6 +42,7 @@ type call struct {
 func newFakeEnclave(t *testing.T) (*fakeEnclave, string) {
 	t.Helper()
 	e := &fakeEnclave{status: 200, asked: make(chan string, 100), answers: map[string]string{
+		"/v1/vasps/self":               `{"vaspId":"` + alpha + `"}`,
 		"/v1/verifications/account":    `{"accountVerificationResult":"VERIFIED","verifiedAt":"2026-01-02T03:04:05.000Z"}`,
 		"/v1/verifications":            `{"verificationUuid":"` + id + `","createdAt":"2026-01-02T03:04:05.000Z"}`,
 		"/v1/verifications/tx":         `{"result":true}`,
@@ -321,7 +323,7 @@ func TestTheEnclaveIsAskedWhatTheRobotDoesNotKnow(t *testing.T) {
 	enclave, url := newFakeEnclave(t)
 	robot := start(t, "ROBOT_ENCLAVE_URL="+url)
 	history := func(result, from, hash string) string {
-		return fmt.Sprintf(`{"verificationUuid":%q,"result":%q,"reason":"OK","assetInfo":{"symbol":"ETH","amount":"2"},"txHash":%s,"vout":null,"beneficiaryVaspId":%q,"originatorAccountNumber":%q,"beneficiaryAccountNumber":"0xOut"}`, id, result, hash, bravo, from)
+		return fmt.Sprintf(`{"verificationUuid":%q,"result":%q,"reason":"OK","assetInfo":{"symbol":"ETH","amount":"2"},"txHash":%s,"vout":null,"originatingVaspId":"`+alpha+`","beneficiaryVaspId":%q,"originatorAccountNumber":%q,"beneficiaryAccountNumber":"0xOut"}`, id, result, hash, bravo, from)
 	}
 	path := "/v1/verifications/" + id
 	enclave.set(200, path, history("WAIT", taylor, "null"))
@@ -350,6 +352,21 @@ func TestTheEnclaveIsAskedWhatTheRobotDoesNotKnow(t *testing.T) {
 	enclave.set(200, path, history("VERIFIED", "0xStranger", "null"))
 	if got := drive(t, fresh, "action/withdrawal", `{"verificationUuid":"`+id+`"}`, 409); got["code"] != "NOT-OURS" {
 		t.Errorf("a stranger's: %v", got)
+	}
+
+	// What came is no transfer that a customer sends, even from an account
+	// that one of them has, as robots with the same customers see it.
+	came := strings.Replace(history("VERIFIED", taylor, `"0xfeed"`), alpha, bravo, 1)
+	fresh = start(t, "ROBOT_ENCLAVE_URL="+url)
+	enclave.set(200, path, came)
+	if got := drive(t, fresh, "action/withdrawal", `{"verificationUuid":"`+id+`"}`, 404); got["code"] != "VERIFICATION-NOT-FOUND" {
+		t.Errorf("a withdrawal of what came: %v", got)
+	}
+	if got := statusOfTransfer(t, fresh); got["transactionStatus"] != "PENDING" || got["txHash"] != nil {
+		t.Errorf("what came is %v, want PENDING as if unknown", got)
+	}
+	if status, body := get(t, fresh+"/v1.0/verifications"); status != 200 || bytes.Contains(body, []byte(id)) {
+		t.Errorf("what came is remembered as sent: %d %s", status, body)
 	}
 }
 

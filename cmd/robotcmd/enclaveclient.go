@@ -90,26 +90,38 @@ type row struct {
 	} `json:"assetInfo"`
 	TxHash          *string `json:"txHash"`
 	VOut            *string `json:"vout"`
+	OriginatingVASP string  `json:"originatingVaspId"`
 	BeneficiaryVASP string  `json:"beneficiaryVaspId"`
 	From            string  `json:"originatorAccountNumber"`
 	To              string  `json:"beneficiaryAccountNumber"`
 }
 
-// errNoRow says that the enclave has no such verification.
-var errNoRow = errors.New("the enclave has no such verification")
+// errNoAnswer says that the enclave has no such thing, or none that is
+// readable.
+var errNoAnswer = errors.New("the enclave has no such thing")
+
+// get reads something of the enclave's.
+func (e *enclave) get(ctx context.Context, path string, into any) error {
+	status, answer, err := e.call(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK || wirejson.Unmarshal(answer, into, wirejson.WithLimits(wirejson.Limits{Bytes: maxEnclaveAnswer})) != nil {
+		return errNoAnswer
+	}
+	return nil
+}
 
 // lookup reads one verification of the enclave's history.
 func (e *enclave) lookup(ctx context.Context, uuid string) (*row, error) {
-	status, answer, err := e.call(ctx, http.MethodGet, "/v1/verifications/"+url.PathEscape(uuid), nil)
-	if err != nil {
-		return nil, err
+	found := new(row)
+	return found, e.get(ctx, "/v1/verifications/"+url.PathEscape(uuid), found)
+}
+
+// self is the id of the enclave's own VASP (contract 2.1).
+func (e *enclave) self(ctx context.Context) (string, error) {
+	var own struct {
+		VASPID string `json:"vaspId"`
 	}
-	if status != http.StatusOK {
-		return nil, errNoRow
-	}
-	var found row
-	if err := wirejson.Unmarshal(answer, &found, wirejson.WithLimits(wirejson.Limits{Bytes: maxEnclaveAnswer})); err != nil {
-		return nil, errNoRow
-	}
-	return &found, nil
+	return own.VASPID, e.get(ctx, "/v1/vasps/self", &own)
 }

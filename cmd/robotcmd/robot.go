@@ -260,7 +260,7 @@ func (r *robot) transaction(ctx context.Context, q *request) ([]byte, error) {
 	if !known {
 		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 		defer cancel()
-		if found, known = r.recall(ctx, key); !known {
+		if found, known = r.recall(ctx, question.UUID); !known {
 			found = transfer{transferKey: key, status: pending}
 		}
 	}
