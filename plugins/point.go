@@ -40,13 +40,16 @@ func (p *Point[T]) Register(scheme string, open Open[T]) {
 }
 
 // Open makes the driver that the URL's scheme names. The error of a scheme
-// that nobody registered lists those that are; it does not repeat the URL,
-// which may hold a secret.
+// that nobody registered lists those that are, and of one without its colon says
+// so; it does not repeat the URL, which may hold a secret.
 func (p *Point[T]) Open(ctx context.Context, rawURL string) (T, error) {
 	var none T
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return none, fmt.Errorf("is not a URL; schemes known: %s", strings.Join(p.Schemes(), ", "))
+	}
+	if _, bare := p.drivers[strings.ToLower(u.Path)]; bare && u.Scheme == "" {
+		return none, fmt.Errorf("has no colon; did you mean %s:? schemes known: %s", strings.ToLower(u.Path), strings.Join(p.Schemes(), ", "))
 	}
 	open, known := p.drivers[u.Scheme]
 	if !known {

@@ -34,6 +34,17 @@ func TestOpenNamesTheKnownSchemes(t *testing.T) {
 	}
 }
 
+func TestOpenMissesTheColon(t *testing.T) {
+	var p plugins.Point[string]
+	p.Register("a", path)
+	for rawURL, want := range map[string]bool{"a": true, "A": true, "a?hunter2": true, "b": false, "/a": false} {
+		_, err := p.Open(t.Context(), rawURL)
+		if err == nil || strings.Contains(err.Error(), "did you mean a:?") != want || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("Open(%s) = %v, want it asked whether a: was meant: %t", rawURL, err, want)
+		}
+	}
+}
+
 func TestRegisterTwicePanics(t *testing.T) {
 	var p plugins.Point[string]
 	p.Register("a", path)

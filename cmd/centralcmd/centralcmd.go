@@ -118,7 +118,12 @@ func forgetCommand(environ []string) *cobra.Command {
 			"for a member that has lost its identity for good. Central must not be running.\n\n" +
 			"Make sure by other means that it is the member who asks: whoever registers next is\n" +
 			"believed. The other members' enclaves refuse the new identity until each has accepted it.",
-		Args: cobra.ExactArgs(1),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("want one argument, the VASPID; write: %s", c.UseLine())
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			var s struct {
 				StateFile string `env:"CENTRAL_STATE_FILE" required:"true" doc:"File that central keeps members' identities and registrations in."`

@@ -47,7 +47,8 @@ func demo(ctx context.Context, w io.Writer, dir string, keep, own bool) (err err
 	if err != nil {
 		return err
 	}
-	if dir == "" {
+	kept := dir != ""
+	if !kept {
 		if dir, err = os.MkdirTemp("", "vasp-enclave-demo-"); err != nil {
 			return err
 		}
@@ -65,7 +66,7 @@ func demo(ctx context.Context, w io.Writer, dir string, keep, own bool) (err err
 	if !keep {
 		return nil
 	}
-	s.playOn()
+	s.playOn(self, kept)
 	if own {
 		if err := s.makeRoom(); err != nil {
 			return err
@@ -250,7 +251,13 @@ func (s *story) await(id string) (*sandbox.Row, string, error) {
 	return row, callback, err
 }
 
-func (s *story) playOn() {
+// playOn says what can be typed while all runs: self is this program, and kept
+// tells whether the files stay at the end.
+func (s *story) playOn(self string, kept bool) {
+	files := "until the end"
+	if kept {
+		files = "which stay"
+	}
 	s.say(`
 Everything keeps running until Ctrl-C. Play on, as %s's backend:
 
@@ -263,10 +270,18 @@ Everything keeps running until Ctrl-C. Play on, as %s's backend:
   curl -s %[6]s/metrics | grep ^enclave_
   curl -s %[7]s/requests        # what %[8]s's backend was asked
   curl -s %[10]s/callbacks       # what %[1]s's backend was told
+  curl -s %[7]s/v1.0/action/verifications -d '{"beneficiaryVaspId":"%[11]s","address":"%[4]s","amount":"2.5"}'     # %[8]s's backend sends to you
 
-Files and logs, until the end: %[9]s`,
+As its operator:
+
+  VEGA_OPERATOR_SOCKET=%[12]s %[13]s peers list
+
+What a backend does, step by step: docs/integrate.md. What the pretended ones can be made to do: docs/robot.md.
+
+Files and logs, %[14]s: %[9]s`,
 		s.sender.Name, s.sender.API, s.receiver.ID, sandbox.Account, sandbox.Request(s.receiver.ID),
-		s.sender.Metrics, s.receiver.RobotURL, s.receiver.Name, s.alliance.Dir, s.sender.RobotURL)
+		s.sender.Metrics, s.receiver.RobotURL, s.receiver.Name, s.alliance.Dir, s.sender.RobotURL,
+		s.sender.ID, s.sender.OperatorSocket, self, files)
 }
 
 // makeRoom ends the receiver's pretended backend, and says how another one

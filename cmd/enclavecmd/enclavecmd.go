@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +58,20 @@ func Main(catalog *plugins.Catalog, args, environ []string, stdout, stderr io.Wr
 	default:
 		fmt.Fprintf(stderr, "enclave: %v\n", err)
 		return exitFailed
+	}
+}
+
+// takes wants the arguments of these names, and says which one is missing. A
+// last name that ends in dots stands for one or more.
+func takes(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch n := len(names); {
+		case len(args) < n:
+			return fmt.Errorf("%s is missing; write: %s", strings.TrimSuffix(names[len(args)], "..."), c.UseLine())
+		case len(args) > n && !strings.HasSuffix(names[n-1], "..."):
+			return fmt.Errorf("there is more than %s; write: %s", strings.Join(names, " "), c.UseLine())
+		}
+		return nil
 	}
 }
 
@@ -154,9 +169,13 @@ func checkConfig(ctx context.Context, catalog *plugins.Catalog, stderr io.Writer
 	for _, unknown := range settings.Unknown(Prefix, &s, environ) {
 		problems = append(problems, errors.New(unknown.String()))
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		_, err := readParts(ctx, catalog, &s)
 		problems = append(problems, err)
+	case s.Validator != "": // it can be judged by itself
+		_, err := catalog.PayloadValidators.Open(ctx, s.Validator)
+		problems = append(problems, named("VEGA_PAYLOAD_VALIDATOR", err))
 	}
 	return errors.Join(problems...)
 }

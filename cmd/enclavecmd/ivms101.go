@@ -26,7 +26,7 @@ func ivms101Command(catalog *plugins.Catalog) *cobra.Command {
 func checkPayloadCommand(catalog *plugins.Catalog) *cobra.Command {
 	var lenient, strict, asJSON bool
 	c := &cobra.Command{
-		Use: "check FILE", Short: "Say what is wrong with a payload, field by field", Args: cobra.ExactArgs(1),
+		Use: "check FILE", Short: "Say what is wrong with a payload, field by field", Args: takes("FILE"),
 		Long: "Says what is wrong with the payload in FILE, or on standard input for -, by JSON Pointer and without\n" +
 			"quoting a value. FILE holds the body of a request, its payload, its ivms101 object, or the legal person\n" +
 			"of VEGA_VASP_IVMS101_FILE. Of a body only the payload is judged.\n\n" +

@@ -134,10 +134,10 @@ func peersCommand(environ []string) *cobra.Command {
 			}
 			return printPeers(c.OutOrStdout(), views, asJSON)
 		}},
-		one("show VASP-ID", "One counterparty, with the safety number to compare on a call", "", cobra.ExactArgs(1)),
-		one("verify VASP-ID DIGITS...", "Make a counterparty verified: type the safety number that its operator reads to you", "verify", cobra.MinimumNArgs(2)),
+		one("show VASP-ID", "One counterparty, with the safety number to compare on a call", "", takes("VASP-ID")),
+		one("verify VASP-ID DIGITS...", "Make a counterparty verified: type the safety number that its operator reads to you", "verify", takes("VASP-ID", "DIGITS...")),
 		one("accept VASP-ID FINGERPRINT...", "Take a counterparty off hold, or unblock it, without a safety number: give the fingerprint of the identity to believe, as show prints it", "accept", fingerprintToo),
-		one("block VASP-ID", "Stop every exchange with a counterparty at once", "block", cobra.ExactArgs(1)),
+		one("block VASP-ID", "Stop every exchange with a counterparty at once", "block", takes("VASP-ID")),
 		peerHistoryCommand(environ, &asJSON),
 	)
 	return c
@@ -153,7 +153,7 @@ func fingerprintToo(_ *cobra.Command, args []string) error {
 }
 
 func peerHistoryCommand(environ []string, asJSON *bool) *cobra.Command {
-	return &cobra.Command{Use: "history VASP-ID", Short: "Every change of a counterparty's identity, from the audit log", Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error {
+	return &cobra.Command{Use: "history VASP-ID", Short: "Every change of a counterparty's identity, from the audit log", Args: takes("VASP-ID"), RunE: func(c *cobra.Command, args []string) error {
 		o, err := newOperator(environ)
 		if err != nil {
 			return err
@@ -208,7 +208,9 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func identityCommand(environ []string) *cobra.Command {
+	var asJSON bool
 	c := &cobra.Command{Use: "identity", Short: "Who this enclave is to others"}
+	c.PersistentFlags().BoolVar(&asJSON, "json", false, "print JSON")
 	ask := func(method, path string) func(*cobra.Command, []string) error {
 		return func(c *cobra.Command, _ []string) error {
 			o, err := newOperator(environ)
@@ -218,6 +220,9 @@ func identityCommand(environ []string) *cobra.Command {
 			var v proxy.IdentityView
 			if err := o.call(c.Context(), method, path, nil, &v); err != nil {
 				return err
+			}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), v)
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "VASP         %s\nfingerprint  %s\nin hex       %s\nstatements   %d\n", v.VASP, v.Fingerprint, v.Hex, v.Statements)
 			return err

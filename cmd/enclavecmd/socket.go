@@ -45,8 +45,16 @@ func listenOperator(path string) (net.Listener, error) {
 	if err := errors.Join(os.Chmod(private, 0o600), os.Rename(private, path)); err != nil {
 		return nil, errors.Join(fmt.Errorf("operator socket: %w", err), listener.Close())
 	}
-	return listener, nil
+	return movedListener{listener, path}, nil
 }
+
+// movedListener says where its socket is since it was moved.
+type movedListener struct {
+	net.Listener
+	path string
+}
+
+func (l movedListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
 // operatorServer serves the operator's socket. Who connects is told by the
 // kernel and kept with the connection.

@@ -54,7 +54,7 @@ func runningIn(t *testing.T, dir string) (pids []string) {
 	return pids
 }
 
-// With --keep everything runs until Ctrl-C, the printed curl lines work, and
+// With --keep everything runs until Ctrl-C, the printed lines to type work, and
 // nothing is left afterwards.
 func TestTheDemoKeepsRunningUntilCtrlC(t *testing.T) {
 	dir := t.TempDir()
@@ -72,7 +72,7 @@ func TestTheDemoKeepsRunningUntilCtrlC(t *testing.T) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
-		if strings.HasPrefix(line, "curl ") {
+		if strings.HasPrefix(line, "curl ") || strings.HasPrefix(line, "id=$(curl ") || strings.HasPrefix(line, "VEGA_OPERATOR_SOCKET=") {
 			curls = append(curls, line)
 		}
 		if strings.HasPrefix(line, "Files and logs") {
@@ -83,8 +83,8 @@ func TestTheDemoKeepsRunningUntilCtrlC(t *testing.T) {
 	if found := runningIn(t, dir); len(found) != 5 {
 		t.Fatalf("%d processes work in the demo's directory, want 5", len(found))
 	}
-	if len(curls) < 6 {
-		t.Fatalf("only %d curl lines were printed", len(curls))
+	if len(curls) < 11 {
+		t.Fatalf("only %d lines to type were printed", len(curls))
 	}
 	for _, line := range curls {
 		out, err := exec.CommandContext(t.Context(), "sh", "-ec", line).CombinedOutput()

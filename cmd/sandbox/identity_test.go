@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -36,6 +37,9 @@ func TestCounterpartiesFollowARotatedIdentity(t *testing.T) {
 	for _, v := range []*sandbox.VASP{bravo, alpha} {
 		if code, said := operate(t, v, "identity", "rotate"); code != 0 || !strings.Contains(said, "statements   2") {
 			t.Fatalf("identity rotate: exit %d, said %q", code, said)
+		}
+		if code, said := operate(t, v, "identity", "show", "--json"); code != 0 || !json.Valid([]byte(said)) || !strings.Contains(said, `"vaspId": "`+v.ID+`"`) || !strings.Contains(said, `"statements": 2`) {
+			t.Errorf("identity show --json: exit %d, said %q", code, said)
 		}
 		verifyOnce(t, alpha, bravo)
 		verifyOnce(t, bravo, alpha)

@@ -63,6 +63,7 @@ type VASP struct {
 	RobotURL       string     // base URL of the robot backend
 	PublicEndpoint string
 	Database       string // the history's file
+	OperatorSocket string // the enclave's VEGA_OPERATOR_SOCKET
 	Token          string // that the enclave shows to the backend
 	TokenFile      string // where it stands
 	EncryptionKey  string // of the history, base64
@@ -221,7 +222,7 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 	if err := os.WriteFile(file("-ivms101.json"), []byte(person), 0o644); err != nil {
 		return err
 	}
-	v.Database, v.TokenFile = file(".db"), file("-backend.token")
+	v.Database, v.TokenFile, v.OperatorSocket = file(".db"), file("-backend.token"), filepath.Join(a.sockets, name)
 	v.Robot = &Program{
 		Name: "backend of " + v.Name, Path: a.binaries.Robot, Args: []string{"run"}, ReadyLine: "robotvasp ready", Log: file("-backend.log"),
 		Env: append([]string{"ROBOT_LISTEN=" + v.robotListen, "ROBOT_TOKEN_FILE=" + v.TokenFile, "ROBOT_ENCLAVE_URL=" + v.API}, a.options.Robot...),
@@ -242,7 +243,7 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 			"VEGA_VERIFICATION_CALLBACK_API_PATH=" + v.RobotURL + "/callback",
 			"VEGA_VERIFICATION_AUTHORIZATION_TOKEN_FILE=" + v.TokenFile,
 			"VEGA_ENCRYPTION_KEY_BASE64_FILE=" + file("-encryption.key"), "VEGA_DATABASE_FILE=" + v.Database,
-			"VEGA_VASP_IVMS101_FILE=" + file("-ivms101.json"), "VEGA_OPERATOR_SOCKET=" + filepath.Join(a.sockets, name),
+			"VEGA_VASP_IVMS101_FILE=" + file("-ivms101.json"), "VEGA_OPERATOR_SOCKET=" + v.OperatorSocket,
 		}, a.options.Enclave...),
 	}
 	return nil

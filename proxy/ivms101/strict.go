@@ -41,7 +41,25 @@ func (s Strict) Validate(o Occasion, p *Payload) []Finding {
 	}
 	j.view(o, v)
 	slices.SortStableFunc(j.found, func(a, b Finding) int { return strings.Compare(a.Pointer, b.Pointer) })
+	j.found = slices.DeleteFunc(j.found, misread(j.found))
 	return slices.CompactFunc(j.found, func(a, b Finding) bool { return a.Pointer == b.Pointer && a.Code == b.Code })
+}
+
+// misread tells of findings that something is missing which is there, or whose
+// place is, and of another kind: that has a finding of its own.
+func misread(all []Finding) func(Finding) bool {
+	wrong := map[string]bool{}
+	for _, f := range all {
+		wrong[f.Pointer] = wrong[f.Pointer] || f.Code == WrongKind
+	}
+	return func(f Finding) bool {
+		for at := f.Pointer; f.Code == Missing && at != ""; at = at[:strings.LastIndexByte(at, '/')] {
+			if wrong[at] {
+				return true
+			}
+		}
+		return false
+	}
 }
 
 // judge collects findings on what texts cannot tell each by itself.

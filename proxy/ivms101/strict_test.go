@@ -136,6 +136,31 @@ func TestStrictRules(t *testing.T) {
 	}
 }
 
+// What is there and of another kind is not missing as well, nor is what would
+// stand in it.
+func TestAMistakeIsFoundOnce(t *testing.T) {
+	for _, c := range []struct{ from, to, at string }{
+		{`"Roe"`, `7`, person + "/name/nameIdentifier/0/primaryIdentifier"},
+		{goodName + `,"geo`, `"name":"` + secret + `","geo`, person + "/name"},
+		{`"nameIdentifier":[{"primaryIdentifier":"Roe","secondaryIdentifier":"Ann","nameIdentifierType":"LEGL"}]}`, `"nameIdentifier":{}}`, person + "/name/nameIdentifier"},
+		{`"1980-01-02"`, `1980`, person + "/dateAndPlaceOfBirth/dateOfBirth"},
+	} {
+		text := strings.Replace(goodPayload, c.from, c.to, 1)
+		if text == goodPayload {
+			t.Fatalf("%s: nothing is broken", c.at)
+		}
+		found := judged(t, strict, ivms101.Occasion{}, text)
+		if len(found) != 1 || found[0].Pointer != c.at || found[0].Code != ivms101.WrongKind {
+			t.Errorf("%+v\nwant one WRONG-KIND at %s", found, c.at)
+		}
+	}
+	// Beside it something may be missing all the same.
+	text := strings.Replace(goodPayload, `"primaryIdentifier":"Roe","secondaryIdentifier":"Ann"`, `"secondaryIdentifier":7`, 1)
+	if found := judged(t, strict, ivms101.Occasion{}, text); len(found) != 2 || found[0].Code != ivms101.Missing {
+		t.Errorf("%+v\nwant the missing name, and the number for the other", found)
+	}
+}
+
 // What strict lets pass: what the contract leaves open, with a warning where
 // the standard or the guide would rather have it otherwise.
 func TestStrictAllows(t *testing.T) {

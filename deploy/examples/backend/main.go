@@ -12,9 +12,11 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"strings"
@@ -23,17 +25,32 @@ import (
 	"time"
 )
 
-// customer is one of ours: who it is, and the addresses that are theirs, by
-// symbol.
+// customer is one of ours: who it is, and the accounts that are theirs.
 type customer struct {
 	First, Last string
 	Born, In    string // told to another VASP when the customer sends
-	Accounts    map[string]string
+	Accounts    []account
 }
 
+// account is an address on one network: the same coin on another network is
+// another account, even where the addresses look alike.
+type account struct{ Symbol, Network, Number string }
+
 var customers = map[string]customer{
-	"c-1001": {"Mina", "Lee", "1994-05-06", "Busan", map[string]string{"ETH": "0x52908400098527886E0F7030069857D2E4169EE7"}},
-	"c-1002": {"José", "García López", "1988-11-30", "Sevilla", map[string]string{"ETH": "0x8617E340B3D01FA5F11F306F4090FD50E238070D", "XRP": "rU6K7V3Po4snVhBBaU29sesqs2qTQJWDw1:1002"}},
+	"c-1001": {"Mina", "Lee", "1994-05-06", "Busan", []account{
+		{"ETH", "Ethereum", "0x52908400098527886E0F7030069857D2E4169EE7"},
+	}},
+	"c-1002": {"José", "García López", "1988-11-30", "Sevilla", []account{
+		{"ETH", "Ethereum", "0x8617E340B3D01FA5F11F306F4090FD50E238070D"},
+		{"ETH", "Arbitrum", "0xde709f2102306220921060314715629080e2fb77"},
+		{"XRP", "XRP", "rU6K7V3Po4snVhBBaU29sesqs2qTQJWDw1:1002"},
+	}},
+}
+
+// holds compares symbol and network without case. A network that is not named
+// is any.
+func (a account) holds(symbol, network string) bool {
+	return strings.EqualFold(a.Symbol, symbol) && (network == "" || strings.EqualFold(a.Network, network))
 }
 
 // backend is the program's state. All of it would be tables of your database.
@@ -43,15 +60,22 @@ type backend struct {
 	mu          sync.Mutex
 	withdrawals map[string]*transfer // that we send, by verificationUuid
 	deposits    map[string]*transfer // that we receive; one to ourselves is in both
+
+	early map[string]time.Time // results of withdrawals we do not know, by when they first came
+	race  time.Duration        // how long a result may be faster than what it answers
 }
 
 func newBackend(enclave, token string) *backend {
-	return &backend{enclave: enclave, token: token, withdrawals: map[string]*transfer{}, deposits: map[string]*transfer{}}
+	return &backend{
+		enclave: enclave, token: token, race: time.Minute,
+		withdrawals: map[string]*transfer{}, deposits: map[string]*transfer{}, early: map[string]time.Time{},
+	}
 }
 
-// transfer is what we know of one.
+// transfer is what we know of one. UNEXPECTED is for a person to look at: it
+// was heard of by a callback, and nothing here began with it.
 type transfer struct {
-	State  string `json:"state"` // ASKED, SENT or STOPPED; EXPECTED, DEPOSITED or CANCELED
+	State  string `json:"state"` // ASKED, SENT or STOPPED; EXPECTED, DEPOSITED or CANCELED; UNEXPECTED
 	Reason string `json:"reason,omitempty"`
 	TxHash string `json:"txHash,omitempty"`
 }
@@ -127,10 +151,15 @@ func write(w http.ResponseWriter, answer any) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// ask calls the enclave and reads its answer. Another status than 200 comes
-// with {code, message}; ask gives the code, and "" when all is well.
+// noAnswer is ask's own code: whether the enclave did what it was asked is not
+// known.
+const noAnswer = "NO-ANSWER"
+
+// ask calls the enclave and reads its answer: GET without a question, POST
+// with one. Another status than 200 comes with {code, message}; ask gives the
+// code, and "" when all is well.
 func (b *backend) ask(path string, question, answer any) (code string) {
-	status, text, err := b.post(path, question)
+	status, text, err := b.call(path, question)
 	if err == nil && status == http.StatusOK {
 		err = json.Unmarshal(text, answer)
 	} else if err == nil {
@@ -139,18 +168,29 @@ func (b *backend) ask(path string, question, answer any) (code string) {
 		code = problem.Code
 	}
 	if err != nil {
-		slog.Warn("the enclave gives no answer", "path", path, "err", err)
-		return "NO-ANSWER"
+		where, _, _ := strings.Cut(path, "?") // an error would quote the rest: accounts
+		var failed *url.Error
+		if errors.As(err, &failed) {
+			err = failed.Err
+		}
+		slog.Warn("the enclave gives no answer", "path", where, "err", err)
+		return noAnswer
 	}
 	return code
 }
 
-func (b *backend) post(path string, question any) (status int, answer []byte, err error) {
+func (b *backend) call(path string, question any) (status int, answer []byte, err error) {
 	body, err := json.Marshal(question)
 	if err != nil {
 		return 0, nil, err
 	}
-	response, err := (&http.Client{Timeout: 10 * time.Second}).Post(b.enclave+path, "application/json", bytes.NewReader(body))
+	client := &http.Client{Timeout: 10 * time.Second}
+	var response *http.Response
+	if question == nil {
+		response, err = client.Get(b.enclave + path)
+	} else {
+		response, err = client.Post(b.enclave+path, "application/json", bytes.NewReader(body))
+	}
 	if err != nil {
 		return 0, nil, err
 	}

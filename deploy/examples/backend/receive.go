@@ -71,14 +71,33 @@ func words(name string) []string {
 // message. The reason of one that may is OK.
 type verdict struct{ reason, message string }
 
+// offered tells whether we take a coin, and on that network.
+func offered(symbol, network string) verdict {
+	v := verdict{"UNKNOWN-SYMBOL", symbol}
+	for _, c := range customers {
+		for _, a := range c.Accounts {
+			if a.holds(symbol, network) {
+				return verdict{"OK", ""}
+			}
+			if a.holds(symbol, "") {
+				v = verdict{"UNKNOWN-NETWORK", network}
+			}
+		}
+	}
+	return v
+}
+
 // owner finds the customer whose account it is, and whose name when one is
 // given.
-func owner(symbol string, to *party, mustBeNamed bool) (customer, verdict) {
+func owner(symbol, network string, to *party, mustBeNamed bool) (customer, verdict) {
+	if v := offered(symbol, network); v.reason != "OK" {
+		return customer{}, v
+	}
 	if to == nil || len(to.AccountNumber) == 0 {
 		return customer{}, verdict{"UNKNOWN-ADDRESS", ""}
 	}
 	for _, c := range customers {
-		if c.Accounts[symbol] != to.AccountNumber[0] {
+		if !slices.ContainsFunc(c.Accounts, func(a account) bool { return a.holds(symbol, network) && a.Number == to.AccountNumber[0] }) {
 			continue
 		}
 		if (mustBeNamed || len(to.BeneficiaryPersons) > 0) && !sameName(c, to.BeneficiaryPersons) {
@@ -91,13 +110,14 @@ func owner(symbol string, to *party, mustBeNamed bool) (customer, verdict) {
 
 type accountQuestion struct {
 	Symbol  string  `json:"symbol"`
+	Network string  `json:"network"` // "" when it was not said
 	IVMS101 ivms101 `json:"ivms101"`
 }
 
 // verifyAccount is asked before a customer elsewhere commits to an address.
 // It has 1 s.
 func (b *backend) verifyAccount(q *accountQuestion) any {
-	_, v := owner(q.Symbol, q.IVMS101.Beneficiary, false)
+	_, v := owner(q.Symbol, q.Network, q.IVMS101.Beneficiary, false)
 	answer := map[string]string{"accountVerificationResult": "VERIFIED", "verifiedAt": time.Now().UTC().Format("2006-01-02T15:04:05.000Z")}
 	if v.reason != "OK" {
 		answer["accountVerificationResult"], answer["reason"], answer["message"] = "DENIED", v.reason, v.message
@@ -126,7 +146,7 @@ type asset struct {
 // is, who sends (here belongs your sanctions screening), and whether we can
 // tell what is asked for.
 func (b *backend) verifyUser(q *userQuestion) any {
-	c, v := owner(q.AssetInfo.Symbol, q.IVMS101.Beneficiary, true)
+	c, v := owner(q.AssetInfo.Symbol, q.AssetInfo.Network, q.IVMS101.Beneficiary, true)
 	if from := q.IVMS101.Originator; v.reason == "OK" && (from == nil || len(from.OriginatorPersons) == 0) {
 		v = verdict{"LACK-OF-INFORMATION", "NATURAL_PERSON_NAME"}
 	}
@@ -136,14 +156,21 @@ func (b *backend) verifyUser(q *userQuestion) any {
 	if v.reason != "OK" {
 		return map[string]any{"result": "DENIED", "reason": v.reason, "message": v.message, "version": "1.0"}
 	}
-	b.mu.Lock()
-	b.deposits[q.VerificationUUID] = &transfer{State: "EXPECTED"}
-	b.mu.Unlock()
+	b.expect(q.VerificationUUID)
 	told := party{AccountNumber: q.IVMS101.Beneficiary.AccountNumber} // unchanged
 	if strings.Contains(q.RequiredBeneficiaryInfo, "NATURAL_PERSON_NAME") {
 		told.BeneficiaryPersons = []person{named(c)}
 	}
 	return map[string]any{"result": "VERIFIED", "reason": "OK", "message": "", "version": "1.0", "ivms101": ivms101{Beneficiary: &told}}
+}
+
+// expect keeps that coins may come. It may be asked again, and after a report.
+func (b *backend) expect(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.deposits[id] == nil {
+		b.deposits[id] = &transfer{State: "EXPECTED"}
+	}
 }
 
 // unknown are the codes that we have no answer to.

@@ -142,7 +142,7 @@ func (n node) operation(path, method string) *Operation {
 		o.Parameters = append(o.Parameters, Parameter{
 			Name: is["name"].text(), In: is["in"].text(), Examples: p.examples(),
 			required: is["required"].value == true, schema: is["schema"].schema(),
-			integer: is["schema"].members()["type"].value == "integer",
+			integer: is["schema"].members()["type"].value == "integer", empty: is["allowEmptyValue"].value == true,
 		})
 	}
 	if body, ok := in["requestBody"]; ok {

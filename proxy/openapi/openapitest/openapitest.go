@@ -54,6 +54,7 @@ type Parameter struct {
 	required bool
 	schema   *jsonschema.Schema
 	integer  bool
+	empty    bool // may be there without a value
 }
 
 // Body is what is sent one way, and the examples of it.
@@ -166,6 +167,8 @@ func (p *Parameter) check(path string, u *url.URL) error {
 		return nil
 	case len(values) > 1:
 		return errors.New("is there more than once")
+	case p.empty && values[0] == "":
+		return nil
 	}
 	var value any = values[0]
 	if p.integer {

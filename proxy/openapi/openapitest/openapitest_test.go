@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -59,6 +61,45 @@ func TestDocumentsAreComplete(t *testing.T) {
 					t.Errorf("%s: nobody refers to %s", name, pointer)
 				}
 			}
+		}
+	}
+}
+
+// Generators of clients drop what stands beside a reference, make a name that
+// nobody can read of an empty value, and tell alternatives apart by a
+// discriminator only.
+func TestDocumentsSuitGenerators(t *testing.T) {
+	for name, document := range documents {
+		l := &loading{root: parse(t, string(document))}
+		var walk func(at string, value any)
+		walk = func(at string, value any) {
+			switch v := value.(type) {
+			case []any:
+				for i, inner := range v {
+					walk(at+"/"+strconv.Itoa(i), inner)
+				}
+			case map[string]any:
+				for member, inner := range v {
+					if _, refers := v["$ref"]; refers && member != "$ref" && member != "description" {
+						t.Errorf("%s: %s: %s stands beside a reference", name, at, member)
+					}
+					walk(at+"/"+member, inner)
+				}
+				if list, _ := v["enum"].([]any); slices.Contains(list, any("")) {
+					t.Errorf("%s: %s: an empty value among others", name, at)
+				}
+				if _, alternatives := v["oneOf"]; alternatives && v["discriminator"] == nil {
+					t.Errorf("%s: %s: alternatives without a discriminator", name, at)
+				}
+			}
+		}
+		walk("#", l.root)
+	}
+	callback := (&loading{root: parse(t, string(openapi.VASP))}).at("#/components/schemas/Callback").members()
+	for kind, schema := range callback["discriminator"].members()["mapping"].members() {
+		at := (&loading{root: parse(t, string(openapi.VASP))}).at(schema.text() + "/properties/callbackType/enum")
+		if all := at.elements(); len(all) != 1 || all[0].text() != kind {
+			t.Errorf("%s leads to %s, which is another type", kind, schema.text())
 		}
 	}
 }
@@ -181,6 +222,8 @@ func TestDifferencesAreFound(t *testing.T) {
 		ok                   bool
 	}{
 		{"GET", "/v1/verifications?rpp=1&fromDate=2026-03-01&other=x", "", true},
+		{"GET", "/v1/verifications?result=&actionType=", "", true},
+		{"GET", "/v1/verifications?result=GOOD", "", false},
 		{"GET", "/v1/verifications?rpp=0", "", false},
 		{"GET", "/v1/verifications?rpp=x", "", false},
 		{"GET", "/v1/verifications?page=1&page=2", "", false},
