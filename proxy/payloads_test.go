@@ -28,10 +28,22 @@ type askedUser struct {
 	IVMS101                 json.RawMessage `json:"ivms101"`
 }
 
+// calledBack is what A's backend is called back with, its payload as the text
+// it is.
+type calledBack struct {
+	Type string `json:"callbackType"`
+	Data struct {
+		UUID    string          `json:"verificationUuid"`
+		Result  string          `json:"verificationResult"`
+		IVMS101 json.RawMessage `json:"ivms101"`
+	} `json:"data"`
+}
+
 // Whatever a payload looks like, B's backend gets the text that A's backend
 // sent, and both histories give it back, byte for byte: but for A's own part,
 // which is put in where it is lacking, and what B's backend answers beyond
-// what was asked for, which is taken away.
+// what was asked for, which is taken away. A's backend is called back with the
+// beneficiary as its history has it, and with nothing else.
 func TestPayloadsTravelByteForByte(t *testing.T) {
 	total := 400
 	if os.Getenv("TORTURE") != "" {
@@ -68,7 +80,16 @@ func payloadsTravel(t *testing.T, first, last int) (bytes int64) {
 		return answer, nil
 	})
 	var called atomic.Int64
-	w.A.Backend.OnCallback(func([]byte) error { called.Add(1); return nil })
+	var told sync.Map // *calledBack by verification
+	w.A.Backend.OnCallback(func(body []byte) error {
+		c := new(calledBack)
+		if err := json.Unmarshal(body, c); err != nil {
+			return err
+		}
+		told.Store(c.Data.UUID, c)
+		called.Add(1)
+		return nil
+	})
 	sent := make([]string, last-first) // ids
 	var next atomic.Int64
 	var workers sync.WaitGroup
@@ -93,7 +114,7 @@ func payloadsTravel(t *testing.T, first, last int) (bytes int64) {
 	w.AwaitWithin(5*time.Minute, "A's backend is called back about each", func() bool { return called.Load() >= int64(len(sent)) })
 	for i, id := range sent {
 		p := ivms101test.New(uint64(first + i))
-		if err := arrived(w, p, id, &asked); err != nil {
+		if err := arrived(w, p, id, &asked, &told); err != nil {
 			t.Fatalf("seed %d: %v", p.Seed, err)
 		}
 		bytes += int64(len(p.Text()))
@@ -107,13 +128,18 @@ func payloadsTravel(t *testing.T, first, last int) (bytes int64) {
 // it was asked about, whatever was required.
 func echoes(id string) bool { return id[0] < '8' }
 
-// arrived compares what was sent with what B's backend and both histories
+// arrived compares what was sent with what both backends and both histories
 // have.
-func arrived(w *proxytest.World, p *ivms101test.Payload, id string, asked *sync.Map) error {
+func arrived(w *proxytest.World, p *ivms101test.Payload, id string, asked, told *sync.Map) error {
 	found, _ := asked.Load(id)
 	q, ok := found.(*askedUser)
 	if !ok {
 		return fmt.Errorf("B's backend was not asked")
+	}
+	found, _ = told.Load(id)
+	c, ok := found.(*calledBack)
+	if !ok {
+		return fmt.Errorf("A's backend was not called back")
 	}
 	beneficiary := p.Beneficiary
 	if echoes(id) {
@@ -131,6 +157,8 @@ func arrived(w *proxytest.World, p *ivms101test.Payload, id string, asked *sync.
 		{"what B's backend is asked", string(q.IVMS101), p.WithOriginatingVASP(proxytest.LegalPerson(w.A.ID))},
 		{"version at B", q.Version, "1.0"},
 		{"required at B", q.RequiredBeneficiaryInfo, p.Required},
+		{"callback to A", c.Type + " " + c.Data.Result, "VERIFICATION_RESULT VERIFIED"},
+		{"what A's backend is called back with", string(c.Data.IVMS101), `{"beneficiary":` + beneficiary + `}`},
 	}
 	for _, party := range []*proxytest.Party{w.A, w.B} {
 		var row struct{ Result, IVMS101Originator, IVMS101Beneficiary string }

@@ -85,11 +85,18 @@ func (v *VASP) ReportTransaction(ctx context.Context, body []byte) error {
 	return fetch(ctx, http.MethodPost, v.API+"/v1/verifications/tx", body, &struct{}{})
 }
 
+// ReportError tells the enclave that a transfer will never come, or should not
+// have.
+func (v *VASP) ReportError(ctx context.Context, body []byte) error {
+	return fetch(ctx, http.MethodPost, v.API+"/v1/verifications/error", body, &struct{}{})
+}
+
 // Row is one row of the history, as far as a test asks.
 type Row struct {
 	VerificationUUID   string `json:"verificationUuid"`
 	Result             string `json:"result"`
 	Reason             string `json:"reason"`
+	TxHash             string `json:"txHash"` // "" for null
 	Originator         string `json:"ivms101Originator"`
 	Beneficiary        string `json:"ivms101Beneficiary"`
 	OriginatingVASP    string `json:"ivms101OriginatingVasp"`
