@@ -368,7 +368,7 @@ func (e *Enclave) consult(ctx context.Context, row *storage.Verification, payloa
 	p, parts, err := readRequest(payload)
 	if err != nil {
 		e.Logger.Warn("a counterparty's verification is not well formed", "vasp", row.Originating, "verification", row.UUID, "err", err)
-		e.settle(row, &vasp.UserAnswer{Result: "ERROR", Message: "The request is not well formed."}, nil)
+		e.settle(row, &vasp.UserAnswer{Result: "ERROR", Message: notWellFormed}, nil)
 		return nil
 	}
 	row.Asset, row.RequiredBeneficiaryInfo, row.PayloadVersion = p.Asset, p.RequiredBeneficiaryInfo, p.Version
@@ -425,7 +425,11 @@ func withoutAnswer(err error) *vasp.UserAnswer {
 	return &vasp.UserAnswer{Result: "ERROR", Message: noUsableAnswer}
 }
 
-const noUsableAnswer = "The beneficiary VASP's backend gave no usable answer."
+// Sentences for a counterparty that gets no answer of our backend's.
+const (
+	noUsableAnswer = "The beneficiary VASP's backend gave no usable answer."
+	notWellFormed  = "The request is not well formed."
+)
 
 // settle writes our backend's answer into the row, less what was not asked
 // for, and the text that the counterparty gets. An answer that it could not

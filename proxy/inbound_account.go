@@ -67,14 +67,16 @@ func (e *Enclave) collecting(from identity.VASPID) error {
 // question or the answer is beyond use; nil when the backend was not reached
 // and so was not asked.
 func (e *Enclave) askAccount(ctx context.Context, from identity.VASPID, payload []byte) *accountAnswer {
-	undefined := (&accountAnswer{Result: "DENIED"}).complete(e.Now())
+	undefined := func(why string) *accountAnswer {
+		return (&accountAnswer{Result: "DENIED", Message: why}).complete(e.Now())
+	}
 	p, parts, err := readAccountQuestion(payload)
 	if err != nil {
 		e.Logger.Warn("a counterparty's account check is not well formed", "vasp", from, "err", err)
-		return undefined
+		return undefined(notWellFormed)
 	}
-	if undefined.Message = e.objection(from, ivms101.Occasion{Inbound: true, AccountCheck: true}, parts); undefined.Message != "" {
-		return undefined
+	if why := e.objection(from, ivms101.Occasion{Inbound: true, AccountCheck: true}, parts); why != "" {
+		return undefined(why)
 	}
 	answered, err := e.Backend.VerifyAccount(ctx, verifyAccountBody(from, p))
 	switch {
@@ -84,8 +86,8 @@ func (e *Enclave) askAccount(ctx context.Context, from identity.VASPID, payload 
 	case notAsked(err):
 		return nil
 	default:
-		e.Logger.Warn("our backend gave no answer to an account check", "err", err)
-		return undefined
+		e.Logger.Warn("our backend gave no usable answer to an account check", "err", err)
+		return undefined(noUsableAnswer)
 	}
 }
 
