@@ -71,7 +71,7 @@ type txPayload struct {
 // reportAnswer is the counterparty's answer to a report: whether it has such
 // a verification.
 type reportAnswer struct {
-	Result bool `json:"result"`
+	Result *bool `json:"result"`
 }
 
 // inquiryAnswer is where a transfer stands: between enclaves and, with the

@@ -202,10 +202,13 @@ func (e *Enclave) deliverReport(ctx context.Context, row *storage.Verification, 
 		return err
 	}
 	taken, err := decode[reportAnswer](answer)
+	if err == nil && taken.Result == nil {
+		err = errors.New("the answer to a report has no result")
+	}
 	if err != nil {
 		return e.metrics.refuse("read the answer", "answer", err)
 	}
-	if !taken.Result {
+	if !*taken.Result {
 		e.metrics.undelivered.WithLabelValues(kind.String(), "unknown").Inc()
 		e.Logger.Error("the counterparty has no such verification, so a report says nothing to it; its history is not what ours is", "message", kind.String(), "vasp", row.Beneficiary, "verification", row.UUID)
 	}

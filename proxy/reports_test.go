@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 	"github.com/vasp-enclave/vasp-enclave/proxy/proxytest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
@@ -639,4 +640,35 @@ func TestReportsHaveABudget(t *testing.T) {
 	}
 	// B's own work goes on.
 	ask(t, w.B, http.MethodPost, "/v1/verifications", requestTo(w.A.ID))
+}
+
+// What a counterparty answers to a report is an answer, or the report stays on
+// its way: an empty one does not lose it.
+func TestReportAnswersThatAreNone(t *testing.T) {
+	w := proxytest.NewWorld(t)
+	verified(w)
+	id := verify(t, w, request(w))
+	finished(t, w, id)
+	var asked []byte
+	says := []string{`{}`, `{"result":null}`, `{"result":"yes"}`, `[]`, `true`}
+	w.Central.Tamper(func(_, _ identity.VASPID, message []byte) ([]byte, error) {
+		asked = message
+		return message, nil
+	})
+	w.Central.TamperReply(func(_, _ identity.VASPID, reply []byte) ([]byte, error) {
+		if proxytest.TypeOf(reply) != envelope.TxReportAnswer || len(says) == 0 {
+			return reply, nil
+		}
+		payload := says[0]
+		says = says[1:]
+		return w.B.Reply(w.A, asked, proxytest.Message{Type: envelope.TxReportAnswer, Payload: []byte(payload)}), nil
+	})
+	accepted(t, w.A, txPath, txReport(id, "h"))
+	settled(t, w)
+	if n := w.A.Metric("enclave_refused_total", "answer"); n != 5 || len(says) != 0 {
+		t.Errorf("%v of 5 answers refused", n)
+	}
+	if n := w.A.Metric("enclave_reports_undelivered_total"); n != 0 || called(w.B, id) != 1 {
+		t.Errorf("%v reports undelivered, %d callbacks", n, called(w.B, id))
+	}
 }
