@@ -1,6 +1,8 @@
 package ivms101
 
 import (
+	"slices"
+
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
@@ -41,7 +43,7 @@ type Person struct {
 // NaturalPerson is a human being (contract 8.2).
 type NaturalPerson struct {
 	At                     jsontext.Pointer
-	Name                   NaturalName
+	Name                   Names[NameIdentifier]
 	Addresses              []Address
 	NationalIdentification *NationalIdentification
 	CustomerIdentification Text
@@ -52,14 +54,16 @@ type NaturalPerson struct {
 	Nationality         Text // an extension of the dialect (contract 8.1)
 }
 
-// NaturalName is what a natural person is called. Its At is empty when there
-// is no name.
-type NaturalName struct {
+// Names are what a person or a company is called. At is empty when there is no
+// name.
+type Names[T NameIdentifier | LegalNameIdentifier] struct {
 	At            jsontext.Pointer
-	Names         []NameIdentifier
-	LocalNames    []NameIdentifier // in the script of the country (contract 8.3)
-	PhoneticNames []NameIdentifier
+	Names         []T
+	LocalNames    []T // in the script of the country (contract 8.3)
+	PhoneticNames []T
 }
+
+func (n *Names[T]) all() []T { return slices.Concat(n.Names, n.LocalNames, n.PhoneticNames) }
 
 // NameIdentifier is a name in one form. Primary is the surname, or all of the
 // name. Type is LEGL, ALIA, BIRT, MAID or MISC; its member is called
@@ -78,22 +82,13 @@ type DateAndPlaceOfBirth struct {
 // LegalPerson is a company (contract 8.2).
 type LegalPerson struct {
 	At                     jsontext.Pointer
-	Name                   LegalName
+	Name                   Names[LegalNameIdentifier]
 	Addresses              []Address // the head office, then branches (contract 8.3)
 	NationalIdentification *NationalIdentification
 	CustomerIdentification Text
 	CustomerNumber         Text // the same by the standard's older name
 	CountryOfRegistration  Text
 	DateOfIncorporation    Text // YYYY-MM-DD; an extension of the dialect (contract 8.1)
-}
-
-// LegalName is what a company is called. Its At is empty when there is no
-// name.
-type LegalName struct {
-	At            jsontext.Pointer
-	Names         []LegalNameIdentifier
-	LocalNames    []LegalNameIdentifier
-	PhoneticNames []LegalNameIdentifier
 }
 
 // LegalNameIdentifier is a company's name in one form; Type is LEGL, SHRT or

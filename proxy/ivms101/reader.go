@@ -145,7 +145,7 @@ func (r *reader) naturalPerson(raw []byte, at jsontext.Pointer) *NaturalPerson {
 	}, func(name string, value []byte, at jsontext.Pointer) bool {
 		switch name {
 		case "name":
-			p.Name = r.naturalName(value, at)
+			p.Name = nameLists(r, value, at, r.nameIdentifier)
 		case "geographicAddress":
 			p.Addresses = list(r, value, at, r.address)
 		case "nationalIdentification":
@@ -165,18 +165,18 @@ func (r *reader) naturalPerson(raw []byte, at jsontext.Pointer) *NaturalPerson {
 	return p
 }
 
-func (r *reader) naturalName(raw []byte, at jsontext.Pointer) (n NaturalName) {
+func nameLists[T NameIdentifier | LegalNameIdentifier](r *reader, raw []byte, at jsontext.Pointer, read func([]byte, jsontext.Pointer) T) (n Names[T]) {
 	if n.At = at; !r.is('{', raw, at, "an object") {
-		return NaturalName{}
+		return Names[T]{}
 	}
 	r.object(raw, at, nil, func(name string, value []byte, at jsontext.Pointer) bool {
 		switch name {
 		case "nameIdentifier":
-			n.Names = list(r, value, at, r.nameIdentifier)
+			n.Names = list(r, value, at, read)
 		case "localNameIdentifier":
-			n.LocalNames = list(r, value, at, r.nameIdentifier)
+			n.LocalNames = list(r, value, at, read)
 		case "phoneticNameIdentifier":
-			n.PhoneticNames = list(r, value, at, r.nameIdentifier)
+			n.PhoneticNames = list(r, value, at, read)
 		default:
 			return false
 		}
@@ -215,7 +215,7 @@ func (r *reader) legalPerson(raw []byte, at jsontext.Pointer) *LegalPerson {
 	}, func(name string, value []byte, at jsontext.Pointer) bool {
 		switch name {
 		case "name":
-			p.Name = r.legalName(value, at)
+			p.Name = nameLists(r, value, at, r.legalNameIdentifier)
 		case "geographicAddress":
 			p.Addresses = list(r, value, at, r.address)
 		case "nationalIdentification":
@@ -226,26 +226,6 @@ func (r *reader) legalPerson(raw []byte, at jsontext.Pointer) *LegalPerson {
 		return true
 	})
 	return p
-}
-
-func (r *reader) legalName(raw []byte, at jsontext.Pointer) (n LegalName) {
-	if n.At = at; !r.is('{', raw, at, "an object") {
-		return LegalName{}
-	}
-	r.object(raw, at, nil, func(name string, value []byte, at jsontext.Pointer) bool {
-		switch name {
-		case "nameIdentifier":
-			n.Names = list(r, value, at, r.legalNameIdentifier)
-		case "localNameIdentifier":
-			n.LocalNames = list(r, value, at, r.legalNameIdentifier)
-		case "phoneticNameIdentifier":
-			n.PhoneticNames = list(r, value, at, r.legalNameIdentifier)
-		default:
-			return false
-		}
-		return true
-	})
-	return n
 }
 
 func (r *reader) legalNameIdentifier(raw []byte, at jsontext.Pointer) LegalNameIdentifier {

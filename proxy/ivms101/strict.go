@@ -164,11 +164,9 @@ func (j *judge) identifiable(p Person) {
 
 func (j *judge) naturalPerson(p *NaturalPerson) {
 	var types []Text
-	for _, list := range [][]NameIdentifier{p.Name.Names, p.Name.LocalNames, p.Name.PhoneticNames} {
-		for _, n := range list {
-			j.need(n.Primary, n.At, "primaryIdentifier", "is missing; write the surname, or all of the name")
-			j.need(n.Type, n.At, "nameIdentifierType", "is missing; write LEGL for the legal name")
-		}
+	for _, n := range p.Name.all() {
+		j.need(n.Primary, n.At, "primaryIdentifier", "is missing; write the surname, or all of the name")
+		j.need(n.Type, n.At, "nameIdentifierType", "is missing; write LEGL for the legal name")
 	}
 	for _, n := range p.Name.Names {
 		types = append(types, n.Type)
@@ -191,11 +189,9 @@ func (j *judge) naturalPerson(p *NaturalPerson) {
 
 func (j *judge) legalPerson(p *LegalPerson) {
 	var types []Text
-	for _, list := range [][]LegalNameIdentifier{p.Name.Names, p.Name.LocalNames, p.Name.PhoneticNames} {
-		for _, n := range list {
-			j.need(n.Name, n.At, "legalPersonName", "is missing; write the company's name")
-			j.need(n.Type, n.At, "legalPersonNameIdentifierType", "is missing; write LEGL for the legal name")
-		}
+	for _, n := range p.Name.all() {
+		j.need(n.Name, n.At, "legalPersonName", "is missing; write the company's name")
+		j.need(n.Type, n.At, "legalPersonNameIdentifierType", "is missing; write LEGL for the legal name")
 	}
 	for _, n := range p.Name.Names {
 		types = append(types, n.Type)

@@ -127,7 +127,9 @@ func (t *txn) relist(k rowKey, of kind) error {
 	return nil
 }
 
-// delist takes a row out of its chapter. A chapter without rows is dropped.
+// delist takes a row out of its chapter. A chapter that has no rows when the
+// transaction ends is dropped; not before, since a cursor does not find its way
+// back over a page that was emptied in its own transaction.
 func (t *txn) delist(k rowKey) error {
 	c, i, err := t.listing(k)
 	if err != nil {
@@ -135,11 +137,7 @@ func (t *txn) delist(k rowKey) error {
 	}
 	c.remove(i)
 	c.changed = true
-	if len(c.rows) > 0 || c.key == (rowKey{}) {
-		return nil
-	}
-	delete(t.chapters, c.key)
-	return t.dropChapter(c.key)
+	return nil
 }
 
 // listing finds a row that must be in its chapter.
@@ -157,13 +155,14 @@ func (t *txn) listing(k rowKey) (*openChapter, int, error) {
 
 var errUnlisted = fmt.Errorf("%s: a row is not in its chapter: %w", chapters.name, storage.ErrCorrupt)
 
-func (t *txn) dropChapter(key rowKey) error {
-	h, _, err := chapters.parseCell(key[:], t.bucket(chapters).Get(key[:]))
+func (t *txn) dropChapter(c *openChapter) error {
+	h, _, err := chapters.parseCell(c.key[:], t.bucket(chapters).Get(c.key[:]))
 	if err != nil {
 		return err
 	}
+	delete(t.chapters, c.key)
 	t.state.Writes -= h.version
-	return t.drop(chapters, key[:])
+	return t.drop(chapters, c.key[:])
 }
 
 func (t *txn) saveChapter(c *openChapter) error {
@@ -178,10 +177,14 @@ func (t *txn) saveChapter(c *openChapter) error {
 
 func (t *txn) saveChapters() error {
 	for _, c := range t.chapters {
-		if !c.changed {
+		save := t.saveChapter
+		switch {
+		case !c.changed:
 			continue
+		case len(c.rows) == 0 && c.key != (rowKey{}):
+			save = t.dropChapter
 		}
-		if err := t.saveChapter(c); err != nil {
+		if err := save(c); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"runtime"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
@@ -29,6 +31,13 @@ var (
 	DecodeChapter  = decodeChapter
 	Fold           = fold
 )
+
+// How chapters are found.
+func ChapterAt(c *bbolt.Cursor, k []byte) (key, value, next []byte, err error) {
+	return chapterAt(c, rowKey(k))
+}
+
+var SeekBelow = seekBelow
 
 // EncodeChapter leaves what it encodes as it was.
 func EncodeChapter(c *chapter) ([]byte, error) {
@@ -99,9 +108,21 @@ func (db *DB) NoSync() { db.bolt.NoSync = true }
 
 // DropRow deletes a row, as retention will.
 func (db *DB) DropRow(ctx context.Context, v *storage.Verification) error {
+	return db.DropTogether(ctx, []*storage.Verification{v})
+}
+
+// DropTogether deletes rows in one commit, in their order.
+func (db *DB) DropTogether(ctx context.Context, rows []*storage.Verification) error {
 	return db.do(ctx, newJob(
 		func(*txn) error { return nil },
-		func(t *txn) error { return t.dropRow(newRowKey(v.CreatedAt, v.Record)) },
+		func(t *txn) error {
+			for _, v := range rows {
+				if err := t.dropRow(newRowKey(v.CreatedAt, v.Record)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 	))
 }
 

@@ -404,3 +404,35 @@ func mustApplyAll(t *testing.T, db *bolt.DB, v *storage.Verification) {
 	t.Helper()
 	mustApply(t, db, &storage.Change{Verification: v})
 }
+
+// Chapters that lose all their rows in one commit are dropped, whichever loses
+// them first: a cursor does not pass what is dropped until it is committed.
+func TestChaptersAreDroppedTogether(t *testing.T) {
+	for _, order := range []string{"newest first", "oldest first"} {
+		db := mustOpen(t, options(t, newPath(t)))
+		y := newYear(3000)
+		var rows []*storage.Verification
+		for n := range y.facts {
+			rows = append(rows, y.facts[n].row(n))
+		}
+		if err := db.InsertTogether(t.Context(), rows); err != nil {
+			t.Fatal(err)
+		}
+		before := db.Chapters()
+		gone := slices.Clone(rows[1000:])
+		if order == "newest first" {
+			slices.Reverse(gone)
+		}
+		if err := db.DropTogether(t.Context(), gone); err != nil {
+			t.Fatalf("%s: %v", order, err)
+		}
+		_, count, err := db.List(t.Context(), storage.Filter{Limit: few})
+		if err != nil || count != 1000 || db.Chapters() >= before/2 {
+			t.Errorf("%s: %d rows are left in %d chapters of %d, %v, want 1000", order, count, db.Chapters(), before, err)
+		}
+		mustApplyAll(t, db, y.facts[2000].row(2000))
+		if err := db.Check(t.Context()); err != nil {
+			t.Errorf("%s: %v", order, err)
+		}
+	}
+}

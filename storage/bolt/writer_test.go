@@ -100,6 +100,38 @@ func TestAFailingChangeDoesNotFailItsNeighbours(t *testing.T) {
 	}
 }
 
+// What a batch entered in a chapter that the writer had open is gone with the
+// batch: its rows are entered once when they are tried again, and the row that
+// failed is in no list.
+func TestChaptersForgetABatchThatFailed(t *testing.T) {
+	path, _ := sampleFile(t)
+	edit(t, path, breakPeer)
+	db := mustOpen(t, options(t, path))
+	const n = 1000
+	mustApply(t, db, rowChange(n)) // its chapter is open now
+	broken := rowChange(n + 2)
+	broken.Peer = &storage.Peer{VASP: 1}
+	errs := db.Together(t.Context(), rowChange(n+1), broken, rowChange(n+3))
+	if errs[0] != nil || !errors.Is(errs[1], storage.ErrCorrupt) || errs[2] != nil {
+		t.Errorf("changes: %v, want the second to fail", errs)
+	}
+	rows, count, err := db.List(t.Context(), storage.Filter{})
+	if err != nil || count != len(rows) {
+		t.Fatalf("list: %d of %d rows, %v", len(rows), count, err)
+	}
+	for i, want := range []int{1, 1, 0, 1} {
+		id, got := storagetest.Row(n+i).UUID, 0
+		for _, v := range rows {
+			if v.UUID == id {
+				got++
+			}
+		}
+		if got != want {
+			t.Errorf("row %d is listed %d times, want %d", i, got, want)
+		}
+	}
+}
+
 // The context bounds the wait: what is given up is not written later.
 func TestAChangeGivenUpIsNotWritten(t *testing.T) {
 	db := mustOpen(t, options(t, newPath(t)))
