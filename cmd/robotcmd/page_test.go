@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var example = regexp.MustCompile(`(?m)^curl (?:-X (\S+) )?(?:-d '([^']*)' )?'?http://127\.0\.0\.1:8081(/[^\s']*)'?$`)
+var example = regexp.MustCompile(`(?m)^curl (?:-X (\S+) )?(?:-d '([^']*)' )?'?http://127\.0\.0\.[56]:8081(/[^\s']*)'?$`)
 
 // What the page tells a reader to type works, from top to bottom.
 func TestThePagesExamplesWork(t *testing.T) {
