@@ -53,6 +53,10 @@ const (
 	reportsAtOnce      = 3000
 	unknownPerSecond   = 5
 	unknownAtOnce      = 1000
+
+	// A flood must not become one of the log.
+	alarmsPerSecond = 0.1
+	alarmsAtOnce    = 10
 )
 
 // Account checks tell whether an address is a customer's. A counterparty that
@@ -73,6 +77,7 @@ const (
 type budgets struct {
 	questions, strangers        *budget // account checks, and those that find nobody
 	inquiries, reports, unknown *budget
+	alarms                      *budget // lines in the log about budgets
 }
 
 func newBudgets(now func() time.Time) budgets {
@@ -82,6 +87,7 @@ func newBudgets(now func() time.Time) budgets {
 		inquiries: newBudget(inquiriesPerSecond, inquiriesAtOnce, now),
 		reports:   newBudget(reportsPerSecond, reportsAtOnce, now),
 		unknown:   newBudget(unknownPerSecond, unknownAtOnce, now),
+		alarms:    newBudget(alarmsPerSecond, alarmsAtOnce, now),
 	}
 }
 

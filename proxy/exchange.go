@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -237,7 +238,11 @@ func (e *Enclave) observe(direction string, kind envelope.MessageType, start tim
 	e.metrics.exchanges.WithLabelValues(direction, kind.String(), outcome(*err)).Inc()
 	e.metrics.seconds.WithLabelValues(direction, kind.String()).Observe(took.Seconds())
 	if *err != nil {
-		e.Logger.Warn("exchange failed", "direction", direction, "message", kind.String(), "outcome", outcome(*err), "took", took, "err", *err)
+		level := slog.LevelWarn
+		if errors.Is(*err, errOverBudget) || errors.Is(*err, keyring.ErrExhausted) {
+			level = slog.LevelDebug // whoever floods us would flood the log
+		}
+		e.Logger.Log(context.Background(), level, "exchange failed", "direction", direction, "message", kind.String(), "outcome", outcome(*err), "took", took, "err", *err)
 		return
 	}
 	e.Logger.Debug("exchange done", "direction", direction, "message", kind.String(), "outcome", "ok", "took", took)

@@ -65,6 +65,9 @@ func (e *Enclave) answer(ctx context.Context, asked *envelope.Envelope) (reply [
 	if h.Direction != h.Type.Direction() {
 		return nil, e.metrics.refuse(op, "direction", errors.New("header: direction"))
 	}
+	if h.Type == envelope.KeyRequest && h.KeyType.Valid() && !e.budget.Left(h.Sender, h.KeyType) {
+		return nil, e.exhausted(h) // a drain is not worth a look at its signature
+	}
 	a, pinned, err := e.authenticate(ctx, asked)
 	if err != nil {
 		return nil, err

@@ -59,8 +59,10 @@ func (a *accountAnswer) stranger() bool {
 // collecting refuses an account check and raises the alarm (O1).
 func (e *Enclave) collecting(from identity.VASPID) error {
 	e.metrics.enumeration.Inc()
-	e.Logger.Warn("a counterparty asks about more accounts than its budget allows; it may be collecting addresses", "vasp", from)
-	return &Error{Op: "answer an account check", Kind: Unavailable, Err: errors.New("over the budget of account checks")}
+	if e.budgets.alarms.take(from) {
+		e.Logger.Warn("a counterparty asks about more accounts than its budget allows; it may be collecting addresses", "vasp", from)
+	}
+	return &Error{Op: "answer an account check", Kind: Unavailable, Err: errOverBudget}
 }
 
 // askAccount is our backend's word on an account, or UNDEFINED-ERROR when the

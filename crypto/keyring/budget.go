@@ -32,7 +32,8 @@ func DefaultLimits() map[identity.KeyType]Limit {
 const maxBudgets = 4096
 
 // Budget bounds how many keys each peer may ask for, by type (attack K9). It
-// is asked after the peer's signature was checked and before a key is made.
+// is asked after the peer's signature was checked and before a key is made; see
+// Left for before.
 // It is safe for concurrent use.
 type Budget struct {
 	limits map[identity.KeyType]Limit
@@ -56,6 +57,21 @@ func NewBudget(limits map[identity.KeyType]Limit, now func() time.Time) *Budget 
 func (b *Budget) Allow(peer identity.VASPID, t identity.KeyType) bool {
 	l := b.of(peer)[t]
 	return l != nil && l.AllowN(b.now(), 1)
+}
+
+// Left says whether a peer may have one more key of a type now, without
+// counting it; of a peer never heard of, that it may, without remembering it.
+// So it may be asked before the peer's signature is checked: only what was
+// authentic has used a budget up, and then the authentic is refused as well.
+func (b *Budget) Left(peer identity.VASPID, t identity.KeyType) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	buckets, known := b.peers.get(peer)
+	if !known {
+		return true
+	}
+	l := buckets[t]
+	return l != nil && l.TokensAt(b.now()) >= 1
 }
 
 // of gives a peer's buckets, which are full when the peer is new.
