@@ -268,6 +268,7 @@ func TestACallbackIsRetriedUntilItIsTaken(t *testing.T) {
 		})
 		id := verify(t, w, request(w))
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(at) != 12 || called(w.A, id) != 12 {
 			t.Fatalf("%d callbacks, want 11 that failed and one", len(at))
 		}
