@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"errors"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 )
 
@@ -108,4 +110,23 @@ func (b *budgets) mayHear(peer identity.VASPID, stranger bool) bool {
 		return b.strangers.take(peer)
 	}
 	return b.strangers.left(peer)
+}
+
+// errOverBudget is what a counterparty does too often; of that the metrics
+// count each, and the log tells now and then.
+var errOverBudget = errors.New("over the counterparty's budget")
+
+// overBudget refuses what a counterparty does too often, and raises the alarm.
+func (e *Enclave) overBudget(asked *envelope.Header) error {
+	e.metrics.overBudget.WithLabelValues(asked.Type.String()).Inc()
+	e.alarm(asked.Sender, "a counterparty sends more than its budget allows", "message", asked.Type.String())
+	return &Error{Op: "judge by the budget", Kind: Unavailable, Err: errOverBudget}
+}
+
+// alarm leaves a line about a counterparty that is over a budget, unless there
+// were enough of them just now.
+func (e *Enclave) alarm(from identity.VASPID, what string, more ...any) {
+	if e.budgets.alarms.take(from) {
+		e.Logger.Warn(what, append([]any{"vasp", from}, more...)...)
+	}
 }

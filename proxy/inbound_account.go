@@ -59,9 +59,7 @@ func (a *accountAnswer) stranger() bool {
 // collecting refuses an account check and raises the alarm (O1).
 func (e *Enclave) collecting(from identity.VASPID) error {
 	e.metrics.enumeration.Inc()
-	if e.budgets.alarms.take(from) {
-		e.Logger.Warn("a counterparty asks about more accounts than its budget allows; it may be collecting addresses", "vasp", from)
-	}
+	e.alarm(from, "a counterparty asks about more accounts than its budget allows; it may be collecting addresses")
 	return &Error{Op: "answer an account check", Kind: Unavailable, Err: errOverBudget}
 }
 

@@ -59,8 +59,6 @@ func (e *Enclave) ownKey(ctx context.Context, asked *envelope.Header, nonce []by
 // exhausted refuses a key and raises the alarm: somebody drains them (K9).
 func (e *Enclave) exhausted(asked *envelope.Header) error {
 	e.metrics.drained.WithLabelValues(asked.KeyType.String()).Inc()
-	if e.budgets.alarms.take(asked.Sender) {
-		e.Logger.Warn("a counterparty asks for more keys than its budget allows", "vasp", asked.Sender, "key_type", asked.KeyType.String())
-	}
+	e.alarm(asked.Sender, "a counterparty asks for more keys than its budget allows", "key_type", asked.KeyType.String())
 	return &Error{Op: "find our key", Kind: Unavailable, Code: refusalKeys, Err: keyring.ErrExhausted}
 }

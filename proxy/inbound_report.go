@@ -44,19 +44,6 @@ func (e *Enclave) answerReport(ctx context.Context, a *envelope.Authentic, pinne
 	return e.reply(ctx, a, want, body.ReplyBundle, reportAnswerText(known), pinned)
 }
 
-// errOverBudget is what a counterparty does too often; of that the metrics
-// count each, and the log tells now and then.
-var errOverBudget = errors.New("over the counterparty's budget")
-
-// overBudget refuses what a counterparty does too often, and raises the alarm.
-func (e *Enclave) overBudget(asked *envelope.Header) error {
-	e.metrics.overBudget.WithLabelValues(asked.Type.String()).Inc()
-	if e.budgets.alarms.take(asked.Sender) {
-		e.Logger.Warn("a counterparty sends more than its budget allows", "vasp", asked.Sender, "message", asked.Type.String())
-	}
-	return &Error{Op: "judge by the budget", Kind: Unavailable, Err: errOverBudget}
-}
-
 // record is what a report makes of a row: the callback that tells our
 // backend, nil when the row stays as it is.
 type record struct {
