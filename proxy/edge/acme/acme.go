@@ -310,8 +310,9 @@ func (a *Certificates) Run(ctx context.Context, public net.Addr) {
 	}
 	a.magic.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(a.magic, a.issuer(zap.New(&zapLog{log: a.config.Log}), public))}
 	for failures := 0; ctx.Err() == nil; {
+		err := a.tend(ctx)
 		pause := a.interval()
-		if err := a.tend(ctx); err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil {
 			pause = a.pause(err, failures)
 			failures++
 			a.say(err.Error())
