@@ -228,6 +228,9 @@ func TestAStrangerLearnsNothingOfAPendingHandshake(t *testing.T) {
 			if err := w.usable(); err == nil {
 				t.Fatal("there is a certificate already: nothing was pending")
 			}
+			if log := w.log.String(); strings.Contains(log, "other.example") {
+				t.Errorf("a stranger's words are in the log:\n%s", log)
+			}
 
 			validators.letPass()
 			w.eventually("a certificate is there", func() bool { return w.usable() == nil })

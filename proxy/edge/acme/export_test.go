@@ -2,8 +2,14 @@ package acme
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"log/slog"
 	"time"
+
+	"go.uber.org/zap/zapcore"
 )
 
 // Renew makes it time to renew, and returns when the new certificate is shown.
@@ -53,3 +59,21 @@ var ServerName = serverName
 
 // ProfileOf is the profile that would be ordered.
 func ProfileOf(c Config) string { return c.profile() }
+
+// StoredKey opens a private key of the storage.
+func (a *Certificates) StoredKey(ctx context.Context, key string) (*ecdsa.PrivateKey, error) {
+	text, err := a.storage.Load(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("no PEM")
+	}
+	return x509.ParseECPrivateKey(block.Bytes)
+}
+
+var OpenStorage = openStorage
+
+// NewZapLog is the core that certmagic's lines go through.
+func NewZapLog(l *slog.Logger) zapcore.Core { return &zapLog{log: l} }

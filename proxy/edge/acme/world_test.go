@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +25,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
@@ -182,18 +185,33 @@ func (w *world) orders() int {
 
 // counted is the metric of orders.
 func (w *world) counted(result string) float64 {
+	for _, m := range w.family("enclave_acme_orders_total") {
+		if m.GetLabel()[0].GetValue() == result {
+			return m.GetCounter().GetValue()
+		}
+	}
+	return -1
+}
+
+func (w *world) gauge(name string) float64 {
+	for _, m := range w.family(name) {
+		return m.GetGauge().GetValue()
+	}
+	return -1
+}
+
+func (w *world) family(name string) []*dto.Metric {
+	w.t.Helper()
 	families, err := w.metrics.Gather()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == "enclave_acme_orders_total" && m.GetLabel()[0].GetValue() == result {
-				return m.GetCounter().GetValue()
-			}
+		if f.GetName() == name {
+			return f.GetMetric()
 		}
 	}
-	return -1
+	return nil
 }
 
 // eventually waits for what happens by itself.
@@ -322,6 +340,23 @@ func readFile(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return text
+}
+
+func write(t *testing.T, path string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// forms are the ways in which a secret could stand in a file.
+func forms(secret []byte) map[string][]byte {
+	return map[string][]byte{
+		"raw":     secret,
+		"hex":     []byte(hex.EncodeToString(secret)),
+		"base64":  []byte(base64.RawStdEncoding.EncodeToString(secret)[:40]),
+		"base64u": []byte(base64.RawURLEncoding.EncodeToString(secret)[:40]),
+	}
 }
 
 // lockedBuffer is a log that may be written and read at once.
