@@ -156,7 +156,7 @@ func TestAHalfWrittenRenewalHeals(t *testing.T) {
 	w.renew()
 	w.stop()
 	write(t, find(t, w.config.Storage, server+".key"), before)
-	write(t, filepath.Join(filepath.Dir(find(t, w.config.Storage, server+".key")), ".tmp-1"), []byte("half"))
+	write(t, filepath.Join(w.config.Storage, ".tmp-1"), []byte("half"))
 	w.startEnclave()
 	w.eventually("a certificate is there", func() bool { return w.usable() == nil })
 	if _, err := w.shown(w.issuers()); err != nil {
