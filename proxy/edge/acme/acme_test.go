@@ -134,6 +134,7 @@ type held struct {
 	open     chan struct{} // closed to let them pass
 }
 
+// hold makes one; to is read when it is opened.
 func hold(t *testing.T, to *string) *held {
 	t.Helper()
 	listener, err := net.Listen("tcp", server+":0")
@@ -149,7 +150,7 @@ func hold(t *testing.T, to *string) *held {
 				return
 			}
 			h.arrived <- struct{}{}
-			running.Go(func() { h.pass(t, conn, *to) })
+			running.Go(func() { h.pass(t, conn, to) })
 		}
 	})
 	t.Cleanup(func() { listener.Close(); h.letPass(); running.Wait() })
@@ -164,10 +165,10 @@ func (h *held) letPass() {
 	}
 }
 
-func (h *held) pass(t *testing.T, conn net.Conn, to string) {
+func (h *held) pass(t *testing.T, conn net.Conn, to *string) {
 	defer conn.Close()
 	<-h.open
-	onward, err := net.Dial("tcp", to)
+	onward, err := net.Dial("tcp", *to)
 	if err != nil {
 		t.Error(err)
 		return
@@ -259,35 +260,41 @@ func (c *ticketCounter) Put(string, *tls.ClientSessionState)      { c.put.Add(1)
 // The challenge listener answers the one request that is expected, while it
 // is, and closes on any other without a byte.
 func TestTheChallengeListenerGivesTheTokenOnly(t *testing.T) {
+	for _, host := range []string{name, server} {
+		t.Run(host, func(t *testing.T) { theTokenOnly(t, host) })
+	}
+}
+
+func theTokenOnly(t *testing.T, host string) {
 	var challenges string
 	validators := hold(t, &challenges)
-	w := newWorld(t, server, acme.HTTP01, pebble.Options{TLSPort: 1, HTTPPort: portOf(t, validators.listener.Addr().String())})
+	w := newWorld(t, host, acme.HTTP01, pebble.Options{TLSPort: 1, HTTPPort: portOf(t, validators.listener.Addr().String())})
 	w.startAuthority()
 	w.startEnclave()
 	challenges = w.certificates.HTTPAddress()
 	<-validators.arrived
 
 	path := w.tokenPath()
-	right := "GET " + path + " HTTP/1.1\r\nHost: " + server + "\r\n\r\n"
+	right := "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
 	wrong := map[string]string{
-		"root":             "GET / HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
-		"no token":         "GET /.well-known/acme-challenge/ HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
-		"another token":    "GET /.well-known/acme-challenge/aaaa HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
-		"dots":             "GET /.well-known/acme-challenge/../.." + path + " HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
-		"slashes":          "GET /" + path + " HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
-		"escaped":          "GET " + strings.Replace(path, "acme", "%61cme", 1) + " HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
-		"query":            "GET " + path + "?a=b HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
-		"absolute":         "GET http://" + server + path + " HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
-		"POST":             "POST " + path + " HTTP/1.1\r\nHost: " + server + "\r\nContent-Length: 0\r\n\r\n",
-		"HEAD":             "HEAD " + path + " HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
-		"OPTIONS":          "OPTIONS * HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
-		"CONNECT":          "CONNECT " + server + ":80 HTTP/1.1\r\nHost: " + server + "\r\n\r\n",
+		"root":             "GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"no token":         "GET /.well-known/acme-challenge/ HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"another token":    "GET /.well-known/acme-challenge/aaaa HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"dots":             "GET /.well-known/acme-challenge/../.." + path + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"slashes":          "GET /" + path + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"escaped":          "GET " + strings.Replace(path, "acme", "%61cme", 1) + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"query":            "GET " + path + "?a=b HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"absolute":         "GET http://" + host + path + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"POST":             "POST " + path + " HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\n\r\n",
+		"HEAD":             "HEAD " + path + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"OPTIONS":          "OPTIONS * HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"CONNECT":          "CONNECT " + host + ":80 HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
 		"another host":     "GET " + path + " HTTP/1.1\r\nHost: other.example\r\n\r\n",
 		"no host":          "GET " + path + " HTTP/1.1\r\n\r\n",
 		"HTTP/0.9":         "GET " + path + "\r\n\r\n",
 		"HTTP/2":           "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 		"no HTTP":          "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-		"header too long":  "GET " + path + " HTTP/1.1\r\nHost: " + server + "\r\nX: " + strings.Repeat("x", 8<<10) + "\r\n\r\n",
+		"header too long":  "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nX: " + strings.Repeat("x", 8<<10) + "\r\n\r\n",
 		"request too long": "GET /" + strings.Repeat("x", 8<<10),
 	}
 	for title, request := range wrong {
@@ -300,7 +307,7 @@ func TestTheChallengeListenerGivesTheTokenOnly(t *testing.T) {
 	if token := path[strings.LastIndex(path, "/")+1:]; !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") || !strings.HasPrefix(body, token+".") || strings.Contains(got, "Server:") {
 		t.Errorf("the pending token: got %q", got)
 	}
-	if conn, err := w.handshake(stranger, &tls.Config{ServerName: acme.ServerName(server), NextProtos: []string{"acme-tls/1"}, InsecureSkipVerify: true}); err == nil {
+	if conn, err := w.handshake(stranger, &tls.Config{ServerName: acme.ServerName(host), NextProtos: []string{"acme-tls/1"}, InsecureSkipVerify: true}); err == nil {
 		conn.Close()
 		t.Error("with HTTP-01 a stranger got a handshake on the public listener")
 	}
