@@ -490,6 +490,8 @@ func (a *Certificates) pause(err error, failures int) time.Duration {
 	return pause - pause/10 + rand.N(pause/5+1)
 }
 
+const profileRemedy = "set VEGA_ACME_PROFILE to one that the authority offers"
+
 // remedy is what most likely helps against a failure.
 func remedy(err error, c Config) string {
 	port := "443, which must lead to VEGA_PUBLIC_LISTEN"
@@ -502,6 +504,8 @@ func remedy(err error, c Config) string {
 		return "see VEGA_ACME_STORAGE"
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		return "VEGA_ACME_ROOTS_FILE must vouch for the certificate of VEGA_ACME_DIRECTORY"
+	case !errors.As(err, &problem) && c.profile() != "" && strings.Contains(err.Error(), "profile"): // the library looks at the directory itself
+		return profileRemedy
 	case !errors.As(err, &problem):
 		return "is VEGA_ACME_DIRECTORY right, and may this machine connect to it?"
 	}
@@ -515,7 +519,7 @@ func remedy(err error, c Config) string {
 	case "externalAccountRequired":
 		return "this authority wants an account: set VEGA_ACME_EAB_KEY_ID and VEGA_ACME_EAB_MAC_KEY"
 	case "invalidProfile":
-		return "set VEGA_ACME_PROFILE to one that the authority offers"
+		return profileRemedy
 	case "rejectedIdentifier", "unsupportedIdentifier":
 		return "this authority does not certify that host; use a public name, or another authority"
 	case "invalidContact", "unsupportedContact":

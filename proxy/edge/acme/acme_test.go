@@ -312,11 +312,30 @@ func theTokenOnly(t *testing.T, host string) {
 		t.Error("with HTTP-01 a stranger got a handshake on the public listener")
 	}
 
+	early, err := dialerFrom(stranger).DialContext(t.Context(), "tcp", challenges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
 	validators.letPass()
 	w.eventually("a certificate is there", func() bool { return w.usable() == nil })
 	w.eventually("the challenge is over", func() bool { return !w.certificates.Pending() })
 	if got := w.raw(challenges, right); got != "" {
 		t.Errorf("with nothing pending a stranger was sent %q", got)
+	}
+	if got := ask(early, wrong["no token"]); got != "" {
+		t.Errorf("who came before the challenge was over was sent %q", got)
+	}
+	// A caller who says nothing is not waited for.
+	w.stop()
+	w.startEnclave(func(c *acme.Certificates) { c.BePatient() })
+	silent, err := dialerFrom(stranger).DialContext(t.Context(), "tcp", w.certificates.HTTPAddress())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	if got, _ := io.ReadAll(silent); len(got) != 0 {
+		t.Errorf("who says nothing was sent %q", got)
 	}
 }
 
@@ -338,6 +357,11 @@ func (w *world) raw(to, request string) string {
 		w.t.Fatal(err)
 	}
 	defer conn.Close()
+	return ask(conn, request)
+}
+
+// ask sends bytes and gives what comes back.
+func ask(conn net.Conn, request string) string {
 	_, _ = io.WriteString(conn, request) // may fail: the other end may be closed already
 	_ = conn.(*net.TCPConn).CloseWrite() // no more is to come
 	got, _ := io.ReadAll(conn)
@@ -418,6 +442,21 @@ func TestExternalAccountBinding(t *testing.T) {
 	w.eventually("a certificate is there", func() bool { return w.usable() == nil })
 	if strings.Contains(w.log.String(), key) {
 		t.Error("the key is in the log")
+	}
+}
+
+// A profile that the authority does not offer is refused there, and the log
+// names the setting.
+func TestAProfileThatIsNotOffered(t *testing.T) {
+	w := newWorld(t, server, acme.TLSALPN01, pebble.Options{})
+	w.config.Profile = "golden"
+	w.startAuthority()
+	w.startEnclave()
+	w.eventually("the log says what to set", func() bool {
+		return strings.Contains(w.log.String(), "set VEGA_ACME_PROFILE to one that the authority offers")
+	})
+	if err := w.usable(); err == nil {
+		t.Error("there is a certificate of another profile")
 	}
 }
 

@@ -74,9 +74,11 @@ func TestTheLibrarysLog(t *testing.T) {
 	l.Info("one", zap.Strings("account_contact", []string{"mailto:who@vasp.example"}))
 	l.Warn("two", zap.Bool("b", true))
 	l.Error("three")
+	l.Error("will retry")
 	want := "level=DEBUG msg=\"certificates: one\" a=1\n" +
 		"level=WARN msg=\"certificates: two\" a=1 b=true\n" +
-		"level=WARN msg=\"certificates: three\" a=1\n"
+		"level=WARN msg=\"certificates: three\" a=1\n" +
+		"level=DEBUG msg=\"certificates: will retry\" a=1\n"
 	got := strings.Replace(out.String(), "b=true a=1", "a=1 b=true", 1) // in any order
 	if got != want {
 		t.Errorf("logged\n%swant\n%s", got, want)

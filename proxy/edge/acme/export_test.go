@@ -52,6 +52,10 @@ func (a *Certificates) Pending() bool {
 	return a.Challenge() || a.http != nil && a.http.pending()
 }
 
+// BePatient makes the challenge listener wait for its callers for longer than
+// a test takes.
+func (a *Certificates) BePatient() { a.http.patience = time.Hour }
+
 // HTTPAddress is where HTTP-01 is answered.
 func (a *Certificates) HTTPAddress() string { return a.http.listener.Addr().String() }
 

@@ -31,6 +31,7 @@ const (
 type httpChallenge struct {
 	listener net.Listener
 	host     string
+	patience time.Duration // with a caller
 	callers  chan struct{}
 }
 
@@ -39,7 +40,7 @@ func listenHTTP(ctx context.Context, address, host string) (*httpChallenge, erro
 	if err != nil {
 		return nil, fmt.Errorf("VEGA_ACME_HTTP_LISTEN: %w; free that port, or use VEGA_ACME_CHALLENGE=tls-alpn-01, which needs no port of its own", err)
 	}
-	return &httpChallenge{listener: listener, host: host, callers: make(chan struct{}, httpCallers)}, nil
+	return &httpChallenge{listener: listener, host: host, patience: httpTime, callers: make(chan struct{}, httpCallers)}, nil
 }
 
 // serve answers until ctx ends, then closes the listener and waits for the
@@ -82,7 +83,7 @@ func (h *httpChallenge) pending() bool {
 func (h *httpChallenge) answer(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	_ = conn.SetDeadline(time.Now().Add(httpTime))
+	_ = conn.SetDeadline(time.Now().Add(h.patience))
 	request, err := http.ReadRequest(bufio.NewReaderSize(io.LimitReader(conn, httpBytes), httpBytes))
 	if err != nil {
 		return

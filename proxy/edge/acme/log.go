@@ -21,6 +21,9 @@ var _ zapcore.Core = (*zapLog)(nil)
 // private are fields that say who runs the enclave.
 var private = map[string]bool{"account_contact": true, "contact": true, "email": true, "account": true}
 
+// said are errors that this package says itself, with the pause that counts.
+var said = map[string]bool{"will retry": true, "could not get certificate from issuer": true, "job failed": true}
+
 func level(l zapcore.Level) slog.Level {
 	if l >= zapcore.WarnLevel {
 		return slog.LevelWarn
@@ -56,7 +59,11 @@ func (z *zapLog) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for name, value := range encoder.Fields {
 		attrs = append(attrs, slog.Any(name, value))
 	}
-	z.log.Log(context.Background(), level(e.Level), "certificates: "+e.Message, attrs...)
+	l := level(e.Level)
+	if said[e.Message] {
+		l = slog.LevelDebug
+	}
+	z.log.Log(context.Background(), l, "certificates: "+e.Message, attrs...)
 	return nil
 }
 

@@ -120,7 +120,7 @@ func (w *world) startAuthority() {
 }
 
 // startEnclave opens the listener with the allowlist and runs the certificates.
-func (w *world) startEnclave() {
+func (w *world) startEnclave(before ...func(*acme.Certificates)) {
 	w.t.Helper()
 	w.metrics = prometheus.NewRegistry()
 	w.config.Metrics = w.metrics
@@ -140,6 +140,9 @@ func (w *world) startEnclave() {
 		w.t.Fatal(errors.Join(err, certificates.Close()))
 	}
 	w.certificates = certificates
+	for _, change := range before {
+		change(certificates)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
