@@ -19,8 +19,9 @@ help: ## this list
 build: ## static binaries into bin/
 	go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/ ./cmd/enclave ./cmd/central ./cmd/robotvasp
 
-demo: build ## two VASPs and a central server on this machine, step by step (KEEP=1: leave it running)
-	bin/enclave demo $(if $(KEEP),--keep)
+demo: build ## two VASPs and a central server on this machine, step by step (KEEP=1: leave it running, ACME=1: automatic certificates)
+	$(if $(ACME),go build -modfile=.ci/tools/go.mod -o bin/ github.com/letsencrypt/pebble/v2/cmd/pebble)
+	bin/enclave demo $(if $(KEEP),--keep) $(if $(ACME),--acme bin/pebble)
 
 test: deps ## all tests, in less than 12 minutes on two cores
 	go test -timeout 10m ./...

@@ -19,13 +19,13 @@ import (
 
 func demoCommand(_ []string) *cobra.Command {
 	var keep, own bool
-	var dir string
+	var dir, acme string
 	c := &cobra.Command{
 		Use: "demo", Short: "Run a whole alliance on this machine and show one verification, step by step", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer stop()
-			err := demo(ctx, c.OutOrStdout(), dir, keep, own)
+			err := demo(ctx, c.OutOrStdout(), dir, acme, keep, own)
 			if errors.Is(err, context.Canceled) {
 				return errors.New("interrupted; everything was stopped")
 			}
@@ -34,11 +34,12 @@ func demoCommand(_ []string) *cobra.Command {
 	}
 	c.Flags().BoolVar(&keep, "keep", false, "leave everything running until Ctrl-C, and print curl lines to play on")
 	c.Flags().BoolVar(&own, "own-backend", false, "with --keep, make room for a backend of your own in the receiver's place")
+	c.Flags().StringVar(&acme, "acme", "", "path of Pebble, a certificate authority for tests: the enclaves get their certificates from it")
 	c.Flags().StringVar(&dir, "dir", "", "keep the files in this directory (default: a temporary one, removed at the end)")
 	return c
 }
 
-func demo(ctx context.Context, w io.Writer, dir string, keep, own bool) (err error) {
+func demo(ctx context.Context, w io.Writer, dir, acme string, keep, own bool) (err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -54,7 +55,7 @@ func demo(ctx context.Context, w io.Writer, dir string, keep, own bool) (err err
 		}
 		defer os.RemoveAll(dir)
 	}
-	alliance, err := sandbox.New(dir, binaries, sandbox.Options{Record: true, PreferUsualPorts: true})
+	alliance, err := sandbox.New(dir, binaries, sandbox.Options{Record: true, PreferUsualPorts: true, ACME: acme})
 	if err != nil {
 		return err
 	}
@@ -112,6 +113,9 @@ func (s *story) tell() error {
 		return err
 	}
 	s.say("  central, two enclaves and two backends are up after %s", time.Since(start).Round(time.Millisecond))
+	if authority := s.alliance.Authority; authority != nil {
+		s.say("  the enclaves have got their certificates from %s by themselves, past their own allowlists", authority.Directory)
+	}
 	if err := s.verified(); err != nil {
 		return err
 	}

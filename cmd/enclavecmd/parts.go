@@ -16,6 +16,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge/acme"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
 	"github.com/vasp-enclave/vasp-enclave/storage/redis"
@@ -26,11 +27,12 @@ import (
 type parts struct {
 	kek             *atrest.KEK
 	allowed         *allow.List
-	certificates    edge.Certificates
-	apiRoots        *x509.CertPool // nil: the system's
-	vaspRoots       *x509.CertPool // nil: the system's
-	redisRoots      *x509.CertPool // nil: the system's
-	ivms101         []byte         // nil: none
+	certificates    edge.Certificates // from files; nil: automatic
+	automatic       acme.Config       // as far as the settings say
+	apiRoots        *x509.CertPool    // nil: the system's
+	vaspRoots       *x509.CertPool    // nil: the system's
+	redisRoots      *x509.CertPool    // nil: the system's
+	ivms101         []byte            // nil: none
 	validator       proxy.Validator
 	replaceIdentity bool             // of the command line, see runCommand
 	suites          []identity.Suite // what we can open, the one we publish first
@@ -53,12 +55,7 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	note(err)
 	p.allowed, err = allow.ParseList(s.CentralAllowlist)
 	note(named("VEGA_CENTRAL_ALLOWLIST", err))
-	files, err := edge.FileCertificates(s.TLSCertFile, s.TLSKeyFile)
-	if err == nil {
-		err = errors.Join(files.ValidAt(time.Now()), covers(files, s.PublicEndpoint.URL().Hostname()))
-		p.certificates = files
-	}
-	note(named("VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE", err))
+	note(p.readCertificates(s))
 	p.apiRoots, err = readRoots(s.APIRootsFile)
 	note(named("VEGA_API_ROOTS_FILE", err))
 	p.vaspRoots, err = readRoots(s.VerificationRoots)
@@ -77,6 +74,27 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	note(named("VEGA_VERIFICATION_...", err))
 	p.suites, p.floor = suites(s.PreferredSuite)
 	return p, errors.Join(problems...)
+}
+
+// readCertificates reads the pair of files, or what the settings say of
+// automatic certificates.
+func (p *parts) readCertificates(s *Settings) error {
+	host := s.PublicEndpoint.URL().Hostname()
+	if s.TLSCertFile != "" {
+		files, err := edge.FileCertificates(s.TLSCertFile, s.TLSKeyFile)
+		if err == nil {
+			err = errors.Join(files.ValidAt(time.Now()), covers(files, host))
+			p.certificates = files
+		}
+		return named("VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE", err)
+	}
+	roots, err := readRoots(s.ACMERootsFile)
+	p.automatic = acme.Config{
+		Host: host, Directory: s.ACMEDirectory.String(), Roots: roots, Email: s.ACMEEmail, Profile: s.ACMEProfile,
+		KeyID: s.ACMEKeyID, MACKey: s.ACMEMACKey.Reveal(),
+		Challenge: s.ACMEChallenge, HTTPListen: string(s.ACMEHTTPListen), Storage: s.ACMEStorageDir(),
+	}
+	return errors.Join(named("VEGA_ACME_ROOTS_FILE", err), p.automatic.Check())
 }
 
 // suites turns the policy into what we publish and what we seal to: with

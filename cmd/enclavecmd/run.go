@@ -22,6 +22,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge/acme"
 )
 
 func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
@@ -110,17 +111,22 @@ type node struct {
 	handler http.Handler // of the public listener
 	servers []server
 	stop    chan struct{} // closed when it drains
+
+	automatic *acme.Certificates // nil: the certificate is from files
 }
 
-// ready tells whether the enclave takes work: from the moment its listeners
-// are open until it drains.
-func (n *node) ready() bool {
+// ready says why the enclave takes no work, nil when it does: from the moment
+// its listeners are open and it has a certificate until it drains.
+func (n *node) ready() error {
 	select {
 	case <-n.stop:
-		return false
+		return errors.New("the enclave is stopping")
 	default:
-		return true
 	}
+	if n.automatic != nil {
+		return n.automatic.Usable(time.Now())
+	}
+	return nil
 }
 
 // server is one plain HTTP listener.
@@ -165,12 +171,18 @@ func (n *node) serve(ctx context.Context, logger *slog.Logger) error {
 		})
 	}
 	group.Go(func() error { return n.public.Serve(ctx, n.handler) })
+	if n.automatic != nil {
+		group.Go(func() error { n.automatic.Run(ctx, n.public.Addr()); return nil })
+	}
 	group.Go(func() error { return n.enclave.Run(ctx) })
 	attrs := []any{"version", Version, "public", n.public.Addr().String()}
 	for _, s := range n.servers {
 		attrs = append(attrs, s.name, s.listener.Addr().String())
 	}
 	logger.Info("enclave ready", attrs...)
+	if err := n.ready(); err != nil {
+		logger.Warn("central cannot reach this enclave yet", "err", err)
+	}
 	group.Go(func() error {
 		<-ctx.Done()
 		close(n.stop)
@@ -192,12 +204,12 @@ func metricsHandler(registry *prometheus.Registry) http.Handler {
 
 // adminHandler answers the probes: alive while the process answers at all,
 // ready while it takes work.
-func adminHandler(ready func() bool) http.Handler {
+func adminHandler(ready func() error) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !ready() {
-			http.Error(w, "not ready: see the log", http.StatusServiceUnavailable)
+		if err := ready(); err != nil {
+			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")

@@ -31,8 +31,19 @@ type Settings struct {
 	PublicEndpoint   settings.URL    `env:"VEGA_ENCLAVE_PUBLIC_ENDPOINT" required:"true" group:"Public listener" doc:"https URL at which the central server reaches this enclave; it may have a path."`
 	PublicListen     settings.Listen `env:"VEGA_PUBLIC_LISTEN" envDefault:":8443" doc:"Where to listen for the central server."`
 	CentralAllowlist string          `env:"VEGA_CENTRAL_ALLOWLIST" required:"true" doc:"Addresses and networks the central server connects from, comma separated; nobody else sees a certificate. IP addresses only, no names."`
-	TLSCertFile      string          `env:"VEGA_TLS_CERT_FILE" required:"true" doc:"PEM file with the certificate chain of the public endpoint, leaf first."`
-	TLSKeyFile       string          `env:"VEGA_TLS_KEY_FILE" required:"true" doc:"PEM file with the private key of that certificate."`
+	TLSCertFile      string          `env:"VEGA_TLS_CERT_FILE" doc:"PEM file with the certificate chain of the public endpoint, leaf first; unset, certificates are automatic."`
+	TLSKeyFile       string          `env:"VEGA_TLS_KEY_FILE" doc:"PEM file with the private key of that certificate."`
+
+	ACMETermsAgreed bool            `env:"VEGA_ACME_TERMS_AGREED" envDefault:"false" group:"Automatic certificates" doc:"Says that you agree to the terms of the certificate authority, which it wants before it certifies; needed without VEGA_TLS_CERT_FILE."`
+	ACMEDirectory   settings.URL    `env:"VEGA_ACME_DIRECTORY" envDefault:"https://acme-v02.api.letsencrypt.org/directory" doc:"ACME directory of the certificate authority; unset, Let's Encrypt's."`
+	ACMEEmail       string          `env:"VEGA_ACME_EMAIL" doc:"Where the authority writes to, if it does."`
+	ACMEChallenge   string          `env:"VEGA_ACME_CHALLENGE" envDefault:"tls-alpn-01" oneof:"tls-alpn-01|http-01" doc:"How to show the authority that the host is ours: tls-alpn-01 on the public listener, which it calls at port 443; http-01 on a listener of its own, which it calls at port 80."`
+	ACMEHTTPListen  settings.Listen `env:"VEGA_ACME_HTTP_LISTEN" envDefault:":80" doc:"Where to listen for the authority with http-01; not opened otherwise."`
+	ACMEProfile     string          `env:"VEGA_ACME_PROFILE" doc:"Kind of certificate to order, by the authority's name for it; unset, the authority chooses, and for an IP address at Let's Encrypt it is shortlived, the one it offers."`
+	ACMEKeyID       string          `env:"VEGA_ACME_EAB_KEY_ID" doc:"Key id of an account with the authority (external account binding), where it wants one."`
+	ACMEMACKey      settings.Secret `env:"VEGA_ACME_EAB_MAC_KEY" secret:"true" doc:"Key that goes with it, in base64url."`
+	ACMERootsFile   string          `env:"VEGA_ACME_ROOTS_FILE" doc:"PEM file of the root certificates to trust the directory's own endpoint with; unset, the system's."`
+	ACMEStorage     string          `env:"VEGA_ACME_STORAGE" doc:"Directory of this enclave's own for accounts and certificates, sealed; unset, the database file's name and .acme."`
 
 	Mode          string           `env:"VEGA_ENCLAVE_MODE" envDefault:"TR" unset:"assuming TR (Travel Rule)" group:"Alliance" doc:"What the enclave does; TR, the Travel Rule, is the one mode offered."`
 	VASPID        identity.VASPID  `env:"VEGA_VASP_ID" required:"true" doc:"This VASP's id in the alliance, a decimal number."`
@@ -141,11 +152,37 @@ func (s *Settings) Check() []error {
 	rule(!s.ServerToken.IsSet() || visible.MatchString(s.ServerToken.Reveal()), "VEGA_SERVER_TOKEN: must be printable ASCII without blanks")
 	rule(!s.AuthorizationToken.IsSet() || fieldValue.MatchString(s.AuthorizationToken.Reveal()), "VEGA_VERIFICATION_AUTHORIZATION_TOKEN: must be printable ASCII")
 	rule(s.AuthorizationKey == "" || fieldName.MatchString(s.AuthorizationKey), "VEGA_VERIFICATION_AUTHORIZATION_KEY: is not the name of an HTTP header")
+	rule(httpsOrUnset(s.ACMEDirectory), "VEGA_ACME_DIRECTORY: must begin with https://")
+	rule(s.ACMEEmail == "" || mailbox.MatchString(s.ACMEEmail), "VEGA_ACME_EMAIL: is not an address, as in operator@vasp.example")
+	if err := s.checkCertificate(); err != nil {
+		rule(false, "%w", err)
+	}
 	if s.KeySource == defaultKeySource {
 		_, err := s.KEK()
 		rule(err == nil, "%w", err)
 	}
 	return append(errs, s.checkBackendURLs()...)
+}
+
+// checkCertificate wants one of the two ways to a certificate.
+func (s *Settings) checkCertificate() error {
+	switch {
+	case s.TLSCertFile != "" && s.TLSKeyFile == "":
+		return errors.New("VEGA_TLS_KEY_FILE is not set: it goes with VEGA_TLS_CERT_FILE; set both, or none for automatic certificates")
+	case s.TLSCertFile == "" && s.TLSKeyFile != "":
+		return errors.New("VEGA_TLS_CERT_FILE is not set: it goes with VEGA_TLS_KEY_FILE; set both, or none for automatic certificates")
+	case s.TLSCertFile == "" && !s.ACMETermsAgreed:
+		return errors.New("VEGA_ACME_TERMS_AGREED is not set: the public listener needs a certificate. Either name one with VEGA_TLS_CERT_FILE and VEGA_TLS_KEY_FILE, or have the enclave get one by itself: read the terms of the authority (Let's Encrypt, or VEGA_ACME_DIRECTORY) and set VEGA_ACME_TERMS_AGREED=true")
+	}
+	return nil
+}
+
+// ACMEStorageDir is where automatic certificates are kept.
+func (s *Settings) ACMEStorageDir() string {
+	if s.ACMEStorage != "" {
+		return s.ACMEStorage
+	}
+	return s.DatabaseFile + ".acme"
 }
 
 // checkBackendURLs refuses http to another machine.
@@ -180,6 +217,7 @@ func (s *Settings) Warnings() []string {
 	warn(s.UnsafePlainHTTP, "VEGA_UNSAFE_VERIFICATION_HTTP lets personal data and the token travel in clear")
 	warn(s.AuthorizationKey != "" && !s.AuthorizationToken.IsSet(),
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set")
+	warn(s.ACMETermsAgreed && s.TLSCertFile != "", "VEGA_ACME_TERMS_AGREED does nothing: the certificate is the one that VEGA_TLS_CERT_FILE names")
 	warn(s.PeerTrust == "tofu", "VEGA_PEER_TRUST=tofu takes the central server's word for who a counterparty is at first contact")
 	warn(s.EncryptionKey.IsSet() && !s.EncryptionKey.FromFile(),
 		"VEGA_ENCRYPTION_KEY_BASE64 stands in the environment, which other processes may read: VEGA_ENCRYPTION_KEY_BASE64_FILE keeps it in a file")
@@ -213,6 +251,7 @@ var (
 	networkID  = regexp.MustCompile(`^[ -~]{1,64}$`)
 	visible    = regexp.MustCompile(`^[!-~]+$`)
 	fieldValue = regexp.MustCompile(`^[!-~]([ -~]*[!-~])?$`)
+	mailbox    = regexp.MustCompile(`^[!-?A-~]+@[!-?A-~]+$`)
 	fieldName  = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$") // token of RFC 9110
 )
 

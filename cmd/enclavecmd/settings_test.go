@@ -79,7 +79,7 @@ func TestSettingsNeeded(t *testing.T) {
 			t.Errorf("with nothing set, an error says something else: %s", line)
 		}
 	}
-	required := 1 // the encryption key, which only the default key source needs
+	required := 2 // the encryption key, which only the default key source needs, and one of two ways to a certificate
 	for _, setting := range settings.Describe(&s) {
 		if setting.Required {
 			required++
@@ -103,7 +103,12 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_ENCLAVE_MODE=TR,VN2":                                       "VEGA_ENCLAVE_MODE: only TR is offered",
 		"VEGA_VASP_ID=0":                                                 "VEGA_VASP_ID: ",
 		"VEGA_VASP_ID=x":                                                 "VEGA_VASP_ID: ",
-		"VEGA_TLS_KEY_FILE=":                                             "VEGA_TLS_KEY_FILE is not set: ",
+		"VEGA_TLS_KEY_FILE=":                                             "VEGA_TLS_KEY_FILE is not set: it goes with VEGA_TLS_CERT_FILE",
+		"VEGA_TLS_CERT_FILE=":                                            "VEGA_TLS_CERT_FILE is not set: it goes with VEGA_TLS_KEY_FILE",
+		"VEGA_ACME_DIRECTORY=http://ca.example/dir":                      "VEGA_ACME_DIRECTORY: must begin with https://",
+		"VEGA_ACME_CHALLENGE=dns-01":                                     "VEGA_ACME_CHALLENGE: must be one of tls-alpn-01, http-01",
+		"VEGA_ACME_HTTP_LISTEN=80":                                       "VEGA_ACME_HTTP_LISTEN: ",
+		"VEGA_ACME_EMAIL=operator":                                       "VEGA_ACME_EMAIL: is not an address",
 		"VEGA_NETWORK_ID=" + strings.Repeat("n", 65):                     "VEGA_NETWORK_ID: must be 1 to 64",
 		"VEGA_NETWORK_ID=한국":                                             "VEGA_NETWORK_ID: must be 1 to 64",
 		"VEGA_ALLIANCE_ACCESS_KEY=a\"b c":                                "VEGA_ALLIANCE_ACCESS_KEY: ",
@@ -144,6 +149,7 @@ func TestSettingsAllow(t *testing.T) {
 		{"VEGA_VERIFICATION_ACCOUNT_API_PATH=", "VEGA_VERIFICATION_ADDRESSES_API_PATH=https://backend.example/a"},
 		{"VEGA_VERIFICATION_ACCOUNT_API_PATH=", "VEGA_VERIFICATION_ADDRESS_API_PATH=https://backend.example/a"},
 		{"VEGA_ENCLAVE_MODE="},
+		{"VEGA_TLS_CERT_FILE=", "VEGA_TLS_KEY_FILE=", "VEGA_ACME_TERMS_AGREED=true"},
 		{"VEGA_VERIFICATION_CALLBACK_API_PATH="},
 	} {
 		if _, _, err := load(changes...); err != nil {
@@ -159,6 +165,7 @@ func TestSettingsWarn(t *testing.T) {
 		"VEGA_UNSAFE_SERVER_HOST=0.0.0.0":               "VEGA_UNSAFE_SERVER_HOST lets other machines read and send personal data: set VEGA_SERVER_TOKEN at least",
 		"VEGA_UNSAFE_VERIFICATION_HTTP=true":            "VEGA_UNSAFE_VERIFICATION_HTTP lets personal data and the token travel in clear",
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY=X-Api-Key": "VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set",
+		"VEGA_ACME_TERMS_AGREED=true":                   "VEGA_ACME_TERMS_AGREED does nothing: the certificate is the one that VEGA_TLS_CERT_FILE names",
 		"VEGA_PUBLIC_KEY_TTL=599999":                    "VEGA_PUBLIC_KEY_TTL is below its minimum: using 600000",
 		"VEGA_SERVER_PROT=1":                            "VEGA_SERVER_PROT is not a setting of this program: did you mean VEGA_SERVER_PORT?",
 	} {
@@ -169,6 +176,27 @@ func TestSettingsWarn(t *testing.T) {
 	s, _, err := load("VEGA_PUBLIC_KEY_TTL=599999")
 	if err != nil || s.PublicKeyTTL.Duration() != 10*time.Minute {
 		t.Errorf("TTL below the minimum = %s, %v, want it raised to 10m", s.PublicKeyTTL.Duration(), err)
+	}
+}
+
+// Without files, the operator has to agree to the authority's terms; the error
+// tells both ways.
+func TestOneOfTwoWaysToACertificateIsNeeded(t *testing.T) {
+	for _, agreed := range []string{"", "false"} {
+		_, _, err := load("VEGA_TLS_CERT_FILE=", "VEGA_TLS_KEY_FILE=", "VEGA_ACME_TERMS_AGREED="+agreed)
+		for _, want := range []string{"VEGA_TLS_CERT_FILE and VEGA_TLS_KEY_FILE", "set VEGA_ACME_TERMS_AGREED=true"} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("agreed %q: Load = %v, want %q", agreed, err, want)
+			}
+		}
+	}
+	s, _, err := load("VEGA_TLS_CERT_FILE=", "VEGA_TLS_KEY_FILE=", "VEGA_ACME_TERMS_AGREED=true", "VEGA_DATABASE_FILE=/var/lib/enclave/enclave.db")
+	if err != nil || s.ACMEStorageDir() != "/var/lib/enclave/enclave.db.acme" {
+		t.Errorf("automatic certificates in %q, %v", s.ACMEStorageDir(), err)
+	}
+	got := fmt.Sprint(s.ACMEDirectory, s.ACMEChallenge, s.ACMEHTTPListen, s.ACMEProfile)
+	if want := fmt.Sprint("https://acme-v02.api.letsencrypt.org/directory", "tls-alpn-01", ":80", ""); got != want {
+		t.Errorf("defaults %s, want %s", got, want)
 	}
 }
 

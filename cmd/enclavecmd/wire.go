@@ -17,6 +17,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge/acme"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
@@ -58,14 +59,19 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *pro
 	if err != nil {
 		return nil, configError{err}
 	}
+	n := &node{enclave: enclave, stop: make(chan struct{})}
+	certificates, err := n.certificates(ctx, p, db, registry, logger)
+	if err != nil {
+		return nil, configError{err}
+	}
 	public, err := edge.Listen(ctx, edge.Config{
-		Address: string(s.PublicListen), Certificates: p.certificates, Allow: p.allowed,
+		Address: string(s.PublicListen), Certificates: certificates, Allow: p.allowed,
 		Namespace: "enclave", Metrics: registry, Log: logger, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	n := &node{enclave: enclave, public: public, handler: enclave.Public(verifier, s.PublicEndpoint.URL()), stop: make(chan struct{})}
+	n.public, n.handler = public, enclave.Public(verifier, s.PublicEndpoint.URL())
 	if err := n.listen(s, enclave, registry, logger); err != nil {
 		return nil, err
 	}
@@ -75,6 +81,22 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *pro
 	}
 	n.servers = append(n.servers, operator)
 	return n, nil
+}
+
+// certificates are those from files, or automatic ones, whose private keys the
+// history's key seals.
+func (n *node) certificates(ctx context.Context, p *parts, db *bolt.DB, registry *prometheus.Registry, logger *slog.Logger) (edge.Certificates, error) {
+	if p.certificates != nil {
+		return p.certificates, nil
+	}
+	c := p.automatic
+	c.AEAD, c.Namespace, c.Metrics, c.Log = db.Keys().PrivateAEAD(), "enclave", registry, logger
+	automatic, err := acme.Open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	n.automatic = automatic
+	return automatic, nil
 }
 
 // listen opens the three plain listeners.

@@ -21,6 +21,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge/acme/pebble"
 )
 
 // Binaries says where the programs are.
@@ -51,6 +53,11 @@ type Options struct {
 	// PreferUsualPorts takes the documented default ports where they are
 	// free, for a person who reads along.
 	PreferUsualPorts bool
+	// ACME is the path of a Pebble, a local certificate authority: the
+	// enclaves' certificates come from it, and not from files. They last for
+	// ACMELifetime, zero being ninety days.
+	ACME         string
+	ACMELifetime time.Duration
 }
 
 // VASP is one member: its backend, its enclave, and what a backend engineer
@@ -87,7 +94,9 @@ type Alliance struct {
 	Record          string // file with what central relayed, when recorded
 	VASPs           []*VASP
 	Roots           *x509.CertPool
+	Authority       *pebble.Authority // with Options.ACME; else nil
 
+	issuer    *Program // the Authority's
 	options   Options
 	binaries  Binaries
 	sockets   string // a directory with a short name: a socket's path has little room
@@ -144,11 +153,12 @@ func (a *Alliance) prepare() error {
 	central := port.take(centralAddr, 8443)
 	centralMetrics := port.take(centralAddr, 9465)
 	a.CentralEndpoint, a.CentralMetrics = "https://"+central, "http://"+centralMetrics
+	public := port.takeSame(vaspAddrs, 8443)
 	for i, m := range members {
 		v := &VASP{
 			Name: m.name, ID: m.id, Address: vaspAddrs[i],
 			Token: random(), AccessKey: random()[:16], SecretKey: random(), EncryptionKey: base64.StdEncoding.EncodeToString(bytes32()),
-			publicListen: port.take(vaspAddrs[i], 8443), metricsListen: port.take(vaspAddrs[i], 9464),
+			publicListen: public[i], metricsListen: port.take(vaspAddrs[i], 9464),
 			adminListen: port.take(vaspAddrs[i], 21118), robotListen: port.take(robotAddrs[i], 8081),
 		}
 		backend := port.take(vaspAddrs[i], 21117)
@@ -159,6 +169,11 @@ func (a *Alliance) prepare() error {
 	}
 	if port.err != nil {
 		return fmt.Errorf("find free ports on loopback addresses 127.0.0.2 to 127.0.0.6: %w", port.err)
+	}
+	if a.options.ACME != "" {
+		if err := a.prepareAuthority(netip.MustParseAddrPort(public[0]).Port()); err != nil {
+			return err
+		}
 	}
 	if err := a.prepareCentral(central, centralMetrics); err != nil {
 		return err
@@ -193,7 +208,7 @@ func (a *Alliance) prepareCentral(listen, metrics string) error {
 		"CENTRAL_LISTEN=" + listen, "CENTRAL_METRICS_LISTEN=" + metrics,
 		"CENTRAL_MEMBERS_FILE=" + membersFile, "CENTRAL_STATE_FILE=" + filepath.Join(a.Dir, "central-state.json"),
 		"CENTRAL_TLS_CERT_FILE=" + certFile, "CENTRAL_TLS_KEY_FILE=" + keyFile,
-		"CENTRAL_ROOTS_FILE=" + a.rootFile, "CENTRAL_SOURCE_ADDRESS=" + centralAddr.String(),
+		"CENTRAL_ROOTS_FILE=" + a.enclaveRoots(), "CENTRAL_SOURCE_ADDRESS=" + centralAddr.String(),
 	}
 	if a.options.Record {
 		a.Record = filepath.Join(a.Dir, "relayed.jsonl")
@@ -209,7 +224,7 @@ func (a *Alliance) prepareCentral(listen, metrics string) error {
 func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 	name := strings.ToLower(strings.Fields(v.Name)[0])
 	file := func(suffix string) string { return filepath.Join(a.Dir, name+suffix) }
-	certFile, keyFile, err := a.authority.issue(a.Dir, name, v.Address)
+	certificate, err := a.certificate(name, v.Address)
 	if err != nil {
 		return err
 	}
@@ -234,7 +249,7 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 			"VEGA_ENCLAVE_PUBLIC_ENDPOINT=" + v.PublicEndpoint, "VEGA_API_ENDPOINT=" + a.CentralEndpoint, "VEGA_API_ROOTS_FILE=" + a.rootFile,
 			"VEGA_ALLIANCE_ACCESS_KEY=" + v.AccessKey, "VEGA_ALLIANCE_SECRET_KEY_FILE=" + file("-alliance.key"),
 			"VEGA_CENTRAL_ALLOWLIST=" + centralAddr.String(), "VEGA_SOURCE_ADDRESS=" + v.Address.String(),
-			"VEGA_PUBLIC_LISTEN=" + v.publicListen, "VEGA_TLS_CERT_FILE=" + certFile, "VEGA_TLS_KEY_FILE=" + keyFile,
+			"VEGA_PUBLIC_LISTEN=" + v.publicListen,
 			"VEGA_SERVER_HOST=" + v.backendHost, "VEGA_SERVER_PORT=" + v.backendPort,
 			"VEGA_METRICS_LISTEN=" + v.metricsListen, "VEGA_ADMIN_LISTEN=" + v.adminListen,
 			"VEGA_VERIFICATION_ACCOUNT_API_PATH=" + v.RobotURL + "/verify/account",
@@ -244,7 +259,7 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 			"VEGA_VERIFICATION_AUTHORIZATION_TOKEN_FILE=" + v.TokenFile,
 			"VEGA_ENCRYPTION_KEY_BASE64_FILE=" + file("-encryption.key"), "VEGA_DATABASE_FILE=" + v.Database,
 			"VEGA_VASP_IVMS101_FILE=" + file("-ivms101.json"), "VEGA_OPERATOR_SOCKET=" + v.OperatorSocket,
-		}, a.options.Enclave...),
+		}, append(certificate, a.options.Enclave...)...),
 	}
 	return nil
 }
@@ -263,6 +278,9 @@ func (a *Alliance) Programs() []*Program {
 
 // Start starts every process and waits until the members see each other up.
 func (a *Alliance) Start(ctx context.Context) error {
+	if err := a.startAuthority(ctx); err != nil {
+		return err
+	}
 	for _, p := range a.Programs() {
 		if err := p.Start(ctx); err != nil {
 			return err
@@ -298,6 +316,9 @@ func (a *Alliance) Stop() error {
 	for i := len(all) - 1; i >= 0; i-- {
 		problems = append(problems, all[i].Stop())
 	}
+	if a.issuer != nil {
+		problems = append(problems, a.issuer.Kill()) // it knows no gentler way
+	}
 	problems = append(problems, os.RemoveAll(a.sockets))
 	return errors.Join(problems...)
 }
@@ -323,6 +344,32 @@ func (p *ports) take(addr netip.Addr, usual uint16) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// takeSame finds one port that is free on every address.
+func (p *ports) takeSame(addrs []netip.Addr, usual uint16) []string {
+	const tries = 50 // that the first address's port is taken on another is rare
+	for range tries {
+		taken := []string{p.take(addrs[0], usual)}
+		if p.err != nil {
+			break
+		}
+		port := netip.MustParseAddrPort(taken[0]).Port()
+		for _, addr := range addrs[1:] {
+			l, err := net.Listen("tcp", netip.AddrPortFrom(addr, port).String())
+			if err != nil {
+				break
+			}
+			_ = l.Close()
+			taken = append(taken, l.Addr().String())
+		}
+		if len(taken) == len(addrs) {
+			return taken
+		}
+		usual = 0 // any other
+	}
+	p.err = errors.Join(p.err, errors.New("no port is free on all of them"))
+	return make([]string, len(addrs))
 }
 
 func random() string { return hex.EncodeToString(bytes32()) }
