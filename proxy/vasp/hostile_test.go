@@ -339,20 +339,6 @@ func TestUnreachable(t *testing.T) {
 	mustFail(t, err, "user", vasp.Unreachable)
 }
 
-// Attack V2: whatever a name resolves to, these are no backend's addresses.
-func TestOddAddressesAreNotDialled(t *testing.T) {
-	for _, address := range []string{"169.254.169.254:80", "[::ffff:169.254.169.254]:80", "[fe80::1]:80", "[fd00:ec2::254]:80", "224.0.0.1:80", "[ff02::1]:80", "0.0.0.0:80", "[::]:80"} {
-		if err := vasp.RefuseOddAddresses(address); err == nil {
-			t.Errorf("%s is dialled, want refusal", address)
-		}
-	}
-	for _, address := range []string{"127.0.0.1:80", "[::1]:80", "10.1.2.3:443", "[fd00::1]:443", "203.0.113.7:443"} {
-		if err := vasp.RefuseOddAddresses(address); err != nil {
-			t.Errorf("%s: %v, want nil", address, err)
-		}
-	}
-}
-
 func TestTLSIsSpokenWithTheConfiguredRoots(t *testing.T) {
 	s := httptest.NewTLSServer(answer(`{"result":true}`))
 	defer s.Close()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
@@ -284,7 +286,8 @@ func TestCallsAreMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := map[string]float64{}
-	for _, m := range families[0].GetMetric() {
+	at := slices.IndexFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "enclave_vasp_api_seconds" })
+	for _, m := range families[at].GetMetric() {
 		got[m.GetLabel()[0].GetValue()+" "+m.GetLabel()[1].GetValue()] = m.GetHistogram().GetSampleSum()
 	}
 	want := map[string]float64{"account invalid": .02, "user invalid": .02, "transaction invalid": .02, "callback ok": .02}
