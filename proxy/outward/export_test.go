@@ -28,7 +28,9 @@ func Spy(c Config, connects func(secure bool, to netip.AddrPort)) *http.Transpor
 			connects(secure, netip.MustParseAddrPort(address))
 			return ErrSpied
 		}
-		return func(ctx context.Context, network, address string) (net.Conn, error) { return d.DialContext(ctx, network, address) }
+		return func(ctx context.Context, network, address string) (net.Conn, error) {
+			return d.DialContext(ctx, network, address)
+		}
 	}
 	t := NewTransport(c)
 	t.DialContext, t.DialTLSContext = spied(c.Plain, false), spied(c.Secure, true)

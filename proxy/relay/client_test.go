@@ -23,6 +23,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge/edgetest"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward/outwardtest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 )
 
@@ -101,6 +102,33 @@ func TestDeliver(t *testing.T) {
 		if got, want := string(reply), "POST /relay/v1/messages for 42: envelope"; err != nil || got != want {
 			t.Errorf("below %q: Deliver = %q, %v; want %q", base, got, err, want)
 		}
+	}
+}
+
+// Attack N4: the enclave signs nothing for a central whose certificate is bad.
+func TestBadCentralsAreRefused(t *testing.T) {
+	company := outwardtest.NewCompany(t, "127.0.0.7", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", relay.MediaType)
+		io.WriteString(w, "reply")
+	}))
+	deliver := func(s *outwardtest.Server) error {
+		client := newClient(t, s.URL, company.Roots, func(c *relay.Config) { c.SourceAddress = netip.Addr{} })
+		_, err := client.Deliver(t.Context(), 42, []byte("envelope"))
+		return err
+	}
+	for _, s := range company.Good {
+		if err := deliver(s); err != nil || s.Heard() != 1 {
+			t.Errorf("good central at %s: %v", s.URL, err)
+		}
+	}
+	for _, s := range company.Bad {
+		var failed *relay.TransportError
+		if err := deliver(s); !errors.As(err, &failed) || s.Heard() != 0 {
+			t.Errorf("%s: %v, and it heard %d requests", s.Name, err, s.Heard())
+		}
+	}
+	if n := len(company.Bad); n < 30 {
+		t.Errorf("%d kinds of bad certificates, want at least 30", n)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward/outwardtest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 )
 
@@ -337,6 +338,36 @@ func TestUnreachable(t *testing.T) {
 	cancel()
 	_, err := newClient(t, config(secure.URL)).VerifyUser(ended, []byte("{}"))
 	mustFail(t, err, "user", vasp.Unreachable)
+}
+
+// Attack V1: neither token nor personal data go to a backend whose certificate
+// is bad, by any API.
+func TestBadBackendsAreRefused(t *testing.T) {
+	company := outwardtest.NewCompany(t, "127.0.0.7", answer(`{"accountVerificationResult":"VERIFIED","result":"VERIFIED","transactionStatus":"PENDING"}`))
+	client := func(s *outwardtest.Server) map[string]func(context.Context) error {
+		cfg := config(s.URL)
+		cfg.Roots = company.Roots
+		return calls(newClient(t, cfg))
+	}
+	for _, s := range company.Good {
+		for _, call := range client(s) {
+			_ = call(t.Context())
+		}
+		if n := s.Heard(); n != 4 {
+			t.Errorf("good backend at %s heard %d calls, want 4", s.URL, n)
+		}
+	}
+	for _, s := range company.Bad {
+		for api, call := range client(s) {
+			mustFail(t, call(t.Context()), api, vasp.Unreachable)
+		}
+		if n := s.Heard(); n != 0 {
+			t.Errorf("%s: heard %d calls", s.Name, n)
+		}
+	}
+	if n := len(company.Bad); n < 30 {
+		t.Errorf("%d kinds of bad certificates, want at least 30", n)
+	}
 }
 
 func TestTLSIsSpokenWithTheConfiguredRoots(t *testing.T) {
