@@ -105,6 +105,48 @@ func TestDeliver(t *testing.T) {
 	}
 }
 
+// Attack V1: a signed request goes to central and nowhere else, whatever
+// stands in for central answers; and central's answer of that kind is an error.
+func TestSignedRequestsGoNowhereElse(t *testing.T) {
+	lure := outwardtest.NewLure(t)
+	var now atomic.Pointer[outwardtest.Answer]
+	var asked atomic.Int32
+	base := lure.Origin(true, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch asked.Add(1); r.URL.Path {
+		case relay.MessagesPath, relay.RegisterPath, relay.DirectoryPath:
+			now.Load().Write(w)
+		default:
+			lure.Stray()
+		}
+	}))
+	made := 0
+	for _, answer := range lure.Answers(base) {
+		now.Store(&answer)
+		client := newClient(t, base.String(), lure.Roots, func(c *relay.Config) { c.SourceAddress = netip.Addr{} })
+		for name, call := range map[string]func() error{
+			"deliver":   func() error { _, err := client.Deliver(t.Context(), 42, []byte("envelope")); return err },
+			"directory": func() error { _, err := client.Directory(t.Context()); return err },
+			"register":  func() error { _, err := client.Register(t.Context(), relay.Registration{}); return err },
+		} {
+			before := asked.Load()
+			if err := call(); err == nil {
+				t.Errorf("%s, answered %q = nil, want an error", name, answer.Name)
+			} else if text := fmt.Sprintf("%v %+v", err, err); strings.Contains(text, key.Secret.Reveal()) {
+				t.Errorf("%s, answered %q: the error says the secret", name, answer.Name)
+			}
+			if n := asked.Load() - before; n != 1 {
+				t.Errorf("%s, answered %q: asked %d times", name, answer.Name, n)
+			}
+			made++
+		}
+		client.Close()
+	}
+	if n := lure.Strayed(); n != 0 {
+		t.Errorf("%d of %d requests went elsewhere", n, made)
+	}
+	t.Logf("%d requests", made)
+}
+
 // Attack N4: the enclave signs nothing for a central whose certificate is bad.
 func TestBadCentralsAreRefused(t *testing.T) {
 	company := outwardtest.NewCompany(t, "127.0.0.7", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

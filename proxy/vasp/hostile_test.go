@@ -58,6 +58,59 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
+// Attack V1: whatever a backend answers, token and data go to the configured
+// URL and nowhere else. Five redirects, to the same and other paths, ports,
+// hosts and schemes, in many spellings, and other answers that ask for the
+// request again; over http and https, for both forms of the token and all
+// APIs. Every server that could be meant counts who comes.
+func TestTokensGoNowhereElse(t *testing.T) {
+	lure := outwardtest.NewLure(t)
+	var now atomic.Pointer[outwardtest.Answer]
+	var asked atomic.Int32
+	origin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch asked.Add(1); r.URL.Path {
+		case "/account", "/user", "/tx", "/callback":
+			now.Load().Write(w)
+		default:
+			lure.Stray()
+		}
+	})
+	var log bytes.Buffer
+	made, answers := 0, 0
+	for _, secure := range []bool{false, true} {
+		base := lure.Origin(secure, origin)
+		for _, header := range []string{"", "X-Api-Key"} {
+			for _, answer := range lure.Answers(base) {
+				cfg := config(base.String())
+				cfg.HeaderName, cfg.Roots = header, lure.Roots
+				cfg.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				now.Store(&answer)
+				answers++
+				c := newClient(t, cfg)
+				for api, call := range calls(c) {
+					before := asked.Load()
+					err := call(t.Context())
+					var e *vasp.Error
+					if !errors.As(err, &e) || e.Problem != vasp.Redirect && e.Problem != vasp.Status && e.Problem != vasp.NotJSON {
+						t.Errorf("%s, answered %q = %v, want that answer as an error", api, answer.Name, err)
+					}
+					if n := asked.Load() - before; n != 1 {
+						t.Errorf("%s, answered %q: asked %d times", api, answer.Name, n)
+					}
+					mustNotSay(t, answer.Name, fmt.Sprintf("%v %+v %#v", err, err, err), secret, "127.0.0.", "stolen")
+					made++
+				}
+				c.Close()
+			}
+		}
+	}
+	if n := lure.Strayed(); n != 0 {
+		t.Errorf("%d of %d calls went elsewhere", n, made)
+	}
+	mustNotSay(t, "log", log.String(), secret)
+	t.Logf("%d calls, %d answers", made, answers)
+}
+
 // Attack V1: a proxy named in the environment is not asked.
 func TestNoProxyIsAsked(t *testing.T) {
 	var asked atomic.Int32
