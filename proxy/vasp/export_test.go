@@ -1,6 +1,18 @@
 package vasp
 
-import "time"
+import (
+	"context"
+	"net"
+	"time"
+)
 
 // Deadline is how long a call of one API may take.
 func Deadline(api string) time.Duration { return deadlines[api] }
+
+// Hang lets every connection that the client makes take for ever.
+func Hang(c *Client) {
+	c.transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+}

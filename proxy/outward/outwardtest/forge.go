@@ -34,10 +34,17 @@ type forge struct {
 
 func newForge(t testing.TB, address string) *forge {
 	t.Helper()
-	f := &forge{t: t, address: address, serial: 0x7000, pool: x509.NewCertPool(), rsaKey: rsaKey(t, 2048)}
+	f := &forge{t: t, address: address, serial: 0x7000, pool: x509.NewCertPool()}
 	f.root = f.authority(nil, ecKey(t, elliptic.P256()), nil)
-	f.rsaRoot = f.authority(nil, rsaKey(t, 2048), func(c *x509.Certificate) { c.Subject.CommonName = "RSA root" })
 	f.pool.AddCert(f.root.cert)
+	return f
+}
+
+// withRSA makes the parts of RSA, which take long.
+func (f *forge) withRSA() *forge {
+	f.t.Helper()
+	f.rsaKey = rsaKey(f.t, 2048)
+	f.rsaRoot = f.authority(nil, rsaKey(f.t, 2048), func(c *x509.Certificate) { c.Subject.CommonName = "RSA root" })
 	f.pool.AddCert(f.rsaRoot.cert)
 	return f
 }

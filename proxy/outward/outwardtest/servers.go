@@ -67,7 +67,7 @@ func serve(t testing.TB, host string, config *tls.Config, h http.Handler, name, 
 // The address is a loopback one.
 func NewCompany(t testing.TB, address string, h http.Handler) *Company {
 	t.Helper()
-	f := newForge(t, address)
+	f := newForge(t, address).withRSA()
 	c := &Company{Roots: f.pool}
 	for _, host := range []string{address, "localhost"} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
