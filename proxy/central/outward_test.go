@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 	"github.com/vasp-enclave/vasp-enclave/proxy/outward/outwardtest"
@@ -124,5 +125,30 @@ func TestAnEndpointThatMovesInsideIsNotCalled(t *testing.T) {
 	}
 	if n := inside.Heard(); n != 0 {
 		t.Errorf("the service inside heard %d requests", n)
+	}
+}
+
+// An enclave may ask central for a client certificate.
+func TestEnclavesSeeCentralsCertificate(t *testing.T) {
+	server := outwardtest.NewGuarded(t, "127.0.0.7", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", relay.MediaType)
+		io.WriteString(w, "reply")
+	}))
+	trust, err := outward.ReadTrust(server.Files("central", nil), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, trust := range map[string]*outward.Trust{"502 RECIPIENT-UNREACHABLE": nil, "reply": trust} {
+		w := newWorld(t, func(w *world) { w.config.Roots, w.config.Trust = server.Roots, trust })
+		w.alpha.mustRegister()
+		if _, err := w.beta.client.Register(t.Context(), w.at(server.URL)); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.alpha.deliver(w.beta.id, "envelope"); got != want {
+			t.Errorf("deliver = %s, want %s", got, want)
+		}
+	}
+	if got := server.Seen(); len(got) == 0 || got[0] != "central" {
+		t.Errorf("the enclave saw %q", got)
 	}
 }

@@ -154,7 +154,7 @@ func explain(err error) error {
 		return errors.New("the key is not this certificate's; give the pair that was issued together")
 	case strings.Contains(text, "certificate input"):
 		return errors.New("no certificate in the first; give a PEM chain, the client's own certificate first")
-	case strings.Contains(text, "key input"):
+	case strings.Contains(text, "key input"), strings.Contains(text, "rather than a key"):
 		return errors.New("no private key in the second; give it as PEM, unencrypted")
 	}
 	return err

@@ -23,6 +23,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge/edgetest"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 	"github.com/vasp-enclave/vasp-enclave/proxy/outward/outwardtest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 )
@@ -145,6 +146,32 @@ func TestSignedRequestsGoNowhereElse(t *testing.T) {
 		t.Errorf("%d of %d requests went elsewhere", n, made)
 	}
 	t.Logf("%d requests", made)
+}
+
+// Central may ask for a client certificate.
+func TestCentralSeesOurCertificate(t *testing.T) {
+	server := outwardtest.NewGuarded(t, "127.0.0.7", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", relay.MediaType)
+		io.WriteString(w, "reply")
+	}))
+	with := func(trust *outward.Trust) error {
+		client := newClient(t, server.URL, server.Roots, func(c *relay.Config) { c.SourceAddress, c.Trust = netip.Addr{}, trust })
+		_, err := client.Deliver(t.Context(), 42, []byte("envelope"))
+		return err
+	}
+	trust, err := outward.ReadTrust(server.Files("enclave", nil), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := with(nil); err == nil {
+		t.Error("without a certificate, Deliver = nil")
+	}
+	if err := with(trust); err != nil {
+		t.Errorf("Deliver = %v", err)
+	}
+	if got := server.Seen(); len(got) != 1 || got[0] != "enclave" {
+		t.Errorf("central saw %q", got)
+	}
 }
 
 // Attack N4: the enclave signs nothing for a central whose certificate is bad.

@@ -16,3 +16,8 @@ func Hang(c *Client) {
 		return nil, ctx.Err()
 	}
 }
+
+// Dials are how the client connects for http and for https.
+func Dials(c *Client) (plain, secure func(context.Context, string, string) (net.Conn, error)) {
+	return c.transport.DialContext, c.transport.DialTLSContext
+}
