@@ -46,7 +46,7 @@ func deliver(t *testing.T, c *relay.Client) error {
 func TestACentralThatKeepsFailingIsLeftAlone(t *testing.T) {
 	for name, wrong := range map[string]http.HandlerFunc{
 		"hangs up":                  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"a proxy in front says 502": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<h1>Bad gateway</h1>", 502) },
+		"a proxy in front says 502": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<h1>Bad gateway</h1>", http.StatusBadGateway) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

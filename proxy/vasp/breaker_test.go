@@ -92,7 +92,7 @@ func TestWhatDoesNotCountAsFailing(t *testing.T) {
 		"500":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
 		"404":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
 		"429":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) },
-		"302":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", 302) },
+		"302":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) },
 		"not JSON": answer("<html>"),
 		"invalid":  answer(`{}`),
 	} {
