@@ -91,6 +91,8 @@ func advice(err error) string {
 		return "look at VEGA_ALLIANCE_ACCESS_KEY, VEGA_ALLIANCE_SECRET_KEY, the path of VEGA_API_ENDPOINT and the clock"
 	case errors.As(err, &refused) && refused.Code == relay.CodeForbidden:
 		return "central's operator must allow the address that this enclave calls from; see VEGA_SOURCE_ADDRESS"
+	case errors.As(err, &refused) && refused.Code == relay.CodeInvalidEndpoint:
+		return "VEGA_ENCLAVE_PUBLIC_ENDPOINT must be, and resolve to, a public address, unless central's operator allows private ones"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return "central hung up at once: is the address that this enclave calls from on its list? See VEGA_SOURCE_ADDRESS"
 	case errors.As(err, &refused):

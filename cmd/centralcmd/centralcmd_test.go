@@ -88,6 +88,7 @@ func start(t *testing.T, dir string, extra ...string) *program {
 		"CENTRAL_LISTEN=" + address + ":0", "CENTRAL_METRICS_LISTEN=127.0.0.1:0", "CENTRAL_MEMBERS_FILE=" + file,
 		"CENTRAL_STATE_FILE=" + filepath.Join(dir, "state.json"), "CENTRAL_TLS_CERT_FILE=" + cert, "CENTRAL_TLS_KEY_FILE=" + key,
 		"CENTRAL_ROOTS_FILE=" + a.File(), "CENTRAL_SOURCE_ADDRESS=" + address,
+		"CENTRAL_UNSAFE_LOOPBACK_MEMBERS=true",
 	}, extra...)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &program{roots: a, lines: make(chan map[string]any, 100), stop: cancel, done: make(chan error, 1)}

@@ -2,7 +2,6 @@ package centralcmd
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +22,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/proxy/central"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
 func runCommand(environ []string) *cobra.Command {
@@ -65,8 +65,8 @@ func Run(ctx context.Context, environ []string, w io.Writer) error {
 func serve(ctx context.Context, s *Settings, p *parts, record *os.File, logger *slog.Logger) error {
 	registry := newRegistry()
 	config := central.Config{
-		Members: p.members, Address: string(s.Listen), BasePath: s.BasePath, Certificates: p.certificates, Roots: p.roots,
-		SourceAddress: s.SourceAddress.Addr, StateFile: s.StateFile, Now: time.Now, Log: logger, Metrics: registry,
+		Members: p.members, Address: string(s.Listen), BasePath: s.BasePath, Certificates: p.certificates, Trust: p.trust,
+		SourceAddress: s.SourceAddress.Addr, Reach: s.reach(), StateFile: s.StateFile, Now: time.Now, Log: logger, Metrics: registry,
 	}
 	if record != nil {
 		config.Record = record
@@ -93,7 +93,7 @@ func serve(ctx context.Context, s *Settings, p *parts, record *os.File, logger *
 type parts struct {
 	members      *central.Members
 	certificates *edge.Files
-	roots        *x509.CertPool // nil: the system's
+	trust        *outward.Trust // of enclaves
 }
 
 // readParts reads them all, and reports every problem at once.
@@ -113,24 +113,14 @@ func readParts(s *Settings) (*parts, error) {
 		err = p.certificates.ValidAt(time.Now())
 	}
 	note("CENTRAL_TLS_CERT_FILE, CENTRAL_TLS_KEY_FILE", err)
-	p.roots, err = readRoots(s.RootsFile)
-	note("CENTRAL_ROOTS_FILE", err)
-	return p, errors.Join(problems...)
-}
-
-func readRoots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(file)
+	p.trust, err = outward.ReadTrust(outward.Files{
+		Roots: s.RootsFile, Cert: s.ClientCert, Key: s.ClientKey,
+		RootsSetting: "CENTRAL_ROOTS_FILE", PairSetting: "CENTRAL_CLIENT_CERT_FILE, CENTRAL_CLIENT_KEY_FILE",
+	}, time.Now())
 	if err != nil {
-		return nil, err
+		problems = append(problems, err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", file)
-	}
-	return pool, nil
+	return p, errors.Join(problems...)
 }
 
 // openRecord opens the file for what is relayed, nil without a name. It is

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
 // Prefix is what the names of this program's variables begin with.
@@ -22,27 +23,52 @@ type Settings struct {
 	StateFile   string `env:"CENTRAL_STATE_FILE" required:"true" doc:"File that central keeps members' identities and registrations in; made at first start."`
 
 	RootsFile     string           `env:"CENTRAL_ROOTS_FILE" group:"Connections to enclaves" doc:"PEM file with the roots of the enclaves' certificates; unset: the system's."`
+	ClientCert    string           `env:"CENTRAL_CLIENT_CERT_FILE" doc:"PEM file with a certificate chain that central shows to enclaves, leaf first, where they ask for one."`
+	ClientKey     string           `env:"CENTRAL_CLIENT_KEY_FILE" doc:"PEM file with the private key of that certificate."`
 	SourceAddress settings.Address `env:"CENTRAL_SOURCE_ADDRESS" doc:"Local address that connections to enclaves come from; unset: any. The enclaves must allow it."`
+	UnsafePrivate bool             `env:"CENTRAL_UNSAFE_PRIVATE_MEMBERS" envDefault:"false" doc:"Lets members register private addresses, for an alliance inside one network: each member can then have central call anything in there."`
 
 	MetricsListen settings.Listen `env:"CENTRAL_METRICS_LISTEN" envDefault:"127.0.0.1:9465" group:"Operation" doc:"Where /metrics, /livez and /readyz are."`
 	LogLevel      string          `env:"CENTRAL_LOG_LEVEL" envDefault:"info" oneof:"none|error|warn|info|debug" doc:"How much to log."`
 	LogFormat     string          `env:"CENTRAL_LOG_FORMAT" envDefault:"json" oneof:"json|text" doc:"How a line of the log looks."`
 
-	UnsafeRecordFile string `env:"CENTRAL_UNSAFE_RECORD_FILE" group:"Sandboxes and tests" doc:"File that everything relayed is written to, one JSON object a line. Never in production: central promises to keep nothing."`
+	UnsafeLoopback   bool   `env:"CENTRAL_UNSAFE_LOOPBACK_MEMBERS" envDefault:"false" group:"Sandboxes and tests" doc:"Lets members register loopback addresses: they can then have central call what listens on its own machine only."`
+	UnsafeRecordFile string `env:"CENTRAL_UNSAFE_RECORD_FILE" doc:"File that everything relayed is written to, one JSON object a line. Never in production: central promises to keep nothing."`
 }
 
 // Check says what is wrong beyond single fields.
-func (s *Settings) Check() []error {
+func (s *Settings) Check() (problems []error) {
 	if s.BasePath != "" && !strings.HasPrefix(s.BasePath, "/") {
-		return []error{errors.New("CENTRAL_BASE_PATH: must begin with /, as in /alliance")}
+		problems = append(problems, errors.New("CENTRAL_BASE_PATH: must begin with /, as in /alliance"))
 	}
-	return nil
+	if (s.ClientCert == "") != (s.ClientKey == "") {
+		problems = append(problems, errors.New("CENTRAL_CLIENT_CERT_FILE, CENTRAL_CLIENT_KEY_FILE: one is set and the other not; set both"))
+	}
+	return problems
+}
+
+// reach is where members' enclaves may be.
+func (s *Settings) reach() outward.Class {
+	reach := outward.Global
+	if s.UnsafePrivate {
+		reach |= outward.Private
+	}
+	if s.UnsafeLoopback {
+		reach |= outward.Loopback
+	}
+	return reach
 }
 
 // Warnings says what is allowed and seldom wise.
 func (s *Settings) Warnings() (warnings []string) {
 	if s.UnsafeRecordFile != "" {
 		warnings = append(warnings, "CENTRAL_UNSAFE_RECORD_FILE is set: everything relayed is written down; fit for sandboxes only")
+	}
+	if s.UnsafeLoopback {
+		warnings = append(warnings, "CENTRAL_UNSAFE_LOOPBACK_MEMBERS is set: members can have central call what listens on this machine only; fit for sandboxes only")
+	}
+	if s.UnsafePrivate {
+		warnings = append(warnings, "CENTRAL_UNSAFE_PRIVATE_MEMBERS is set: members can have central call any private address that it can reach; let a firewall stop what is no enclave")
 	}
 	if !s.MetricsListen.Loopback() {
 		warnings = append(warnings, "CENTRAL_METRICS_LISTEN is not on loopback: let nobody but Prometheus reach it")

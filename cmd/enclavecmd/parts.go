@@ -17,6 +17,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge/acme"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
 	"github.com/vasp-enclave/vasp-enclave/storage/redis"
@@ -29,8 +30,8 @@ type parts struct {
 	allowed         *allow.List
 	certificates    edge.Certificates // from files; nil: automatic
 	automatic       acme.Config       // as far as the settings say
-	apiRoots        *x509.CertPool    // nil: the system's
-	vaspRoots       *x509.CertPool    // nil: the system's
+	apiTrust        *outward.Trust    // of the central server
+	vaspTrust       *outward.Trust    // of the VASP's backend
 	redisRoots      *x509.CertPool    // nil: the system's
 	ivms101         []byte            // nil: none
 	validator       proxy.Validator
@@ -56,11 +57,17 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	p.allowed, err = allow.ParseList(s.CentralAllowlist)
 	note(named("VEGA_CENTRAL_ALLOWLIST", err))
 	note(p.readCertificates(s))
-	p.apiRoots, err = readRoots(s.APIRootsFile)
-	note(named("VEGA_API_ROOTS_FILE", err))
-	p.vaspRoots, err = readRoots(s.VerificationRoots)
-	note(named("VEGA_VERIFICATION_ROOTS_FILE", err))
-	p.redisRoots, err = readRoots(s.RedisRootsFile)
+	p.apiTrust, err = outward.ReadTrust(outward.Files{
+		Roots: s.APIRootsFile, Cert: s.APICertFile, Key: s.APIKeyFile,
+		RootsSetting: "VEGA_API_ROOTS_FILE", PairSetting: "VEGA_API_CLIENT_CERT_FILE, VEGA_API_CLIENT_KEY_FILE",
+	}, time.Now())
+	note(err)
+	p.vaspTrust, err = outward.ReadTrust(outward.Files{
+		Roots: s.VerificationRoots, Cert: s.VerificationCert, Key: s.VerificationKey,
+		RootsSetting: "VEGA_VERIFICATION_ROOTS_FILE", PairSetting: "VEGA_VERIFICATION_CLIENT_CERT_FILE, VEGA_VERIFICATION_CLIENT_KEY_FILE",
+	}, time.Now())
+	note(err)
+	p.redisRoots, err = outward.ReadRoots(s.RedisRootsFile)
 	note(named("VEGA_REDIS_ROOTS_FILE", err))
 	if s.RedisURL.IsSet() {
 		note(named("VEGA_REDIS_URL", redis.Validate(s.RedisURL.Reveal())))
@@ -70,7 +77,7 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	p.validator, err = catalog.PayloadValidators.Open(ctx, s.Validator)
 	note(named("VEGA_PAYLOAD_VALIDATOR", err))
 	note(named("VEGA_ALLIANCE_ACCESS_KEY, VEGA_ALLIANCE_SECRET_KEY", allianceKey(s).Check()))
-	_, err = newBackend(s, p, nil)
+	_, err = newBackend(s, p, nil, nil)
 	note(named("VEGA_VERIFICATION_...", err))
 	p.suites, p.floor = suites(s.PreferredSuite)
 	return p, errors.Join(problems...)
@@ -88,7 +95,7 @@ func (p *parts) readCertificates(s *Settings) error {
 		}
 		return named("VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE", err)
 	}
-	roots, err := readRoots(s.ACMERootsFile)
+	roots, err := outward.ReadRoots(s.ACMERootsFile)
 	p.automatic = acme.Config{
 		Host: host, Directory: s.ACMEDirectory.String(), Roots: roots, Email: s.ACMEEmail, Profile: s.ACMEProfile,
 		KeyID: s.ACMEKeyID, MACKey: s.ACMEMACKey.Reveal(),
@@ -124,21 +131,6 @@ func named(setting string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", setting, err)
-}
-
-func readRoots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", file)
-	}
-	return pool, nil
 }
 
 // maxIVMS101 is the longest file of our own legal person, in bytes: it travels

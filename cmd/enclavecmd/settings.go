@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
@@ -52,6 +54,8 @@ type Settings struct {
 	AccessKey     string           `env:"VEGA_ALLIANCE_ACCESS_KEY" required:"true" doc:"Access key from the alliance's console."`
 	SecretKey     settings.Secret  `env:"VEGA_ALLIANCE_SECRET_KEY" required:"true" secret:"true" doc:"Secret key from the alliance's console."`
 	APIRootsFile  string           `env:"VEGA_API_ROOTS_FILE" doc:"PEM file of the root certificates to trust the central server with; unset, the system's."`
+	APICertFile   string           `env:"VEGA_API_CLIENT_CERT_FILE" doc:"PEM file with a certificate chain to show to the central server, leaf first, where it or a proxy before it asks for one."`
+	APIKeyFile    string           `env:"VEGA_API_CLIENT_KEY_FILE" doc:"PEM file with the private key of that certificate."`
 	SourceAddress settings.Address `env:"VEGA_SOURCE_ADDRESS" doc:"Local address of connections to the central server, when it must see a certain one."`
 	IVMS101File   string           `env:"VEGA_VASP_IVMS101_FILE" doc:"JSON file with this VASP's own legal person, sent sealed with every verification; unset, the counterparty falls back on the directory's word."`
 	Validator     string           `env:"VEGA_PAYLOAD_VALIDATOR" envDefault:"lenient:" doc:"What is asked of IVMS101 payloads: lenient: what the contract asks, strict: all its rules in both directions, strict:?inbound=lenient those for what we send only."`
@@ -63,6 +67,10 @@ type Settings struct {
 	AuthorizationToken settings.Secret `env:"VEGA_VERIFICATION_AUTHORIZATION_TOKEN" secret:"true" doc:"Sent to the backend with every call, as Authorization: Bearer."`
 	AuthorizationKey   string          `env:"VEGA_VERIFICATION_AUTHORIZATION_KEY" doc:"Name of the header that carries the token instead, as it is and without Bearer."`
 	VerificationRoots  string          `env:"VEGA_VERIFICATION_ROOTS_FILE" doc:"PEM file of the root certificates to trust the backend with; unset, the system's."`
+	VerificationCert   string          `env:"VEGA_VERIFICATION_CLIENT_CERT_FILE" doc:"PEM file with a certificate chain to show to the backend, leaf first, where it asks for one."`
+	VerificationKey    string          `env:"VEGA_VERIFICATION_CLIENT_KEY_FILE" doc:"PEM file with the private key of that certificate."`
+	VerificationSocket string          `env:"VEGA_VERIFICATION_SOCKET" doc:"Path of a Unix socket at which the backend listens: calls of http URLs above are made to it, whatever host they name."`
+	VerificationIdle   settings.Millis `env:"VEGA_VERIFICATION_KEEPALIVE_TIMEOUT_MS" envDefault:"4000" range:"100-600000" doc:"How long an idle connection to the backend is kept, in ms; shorter than the backend keeps it."`
 	UnsafePlainHTTP    bool            `env:"VEGA_UNSAFE_VERIFICATION_HTTP" envDefault:"false" doc:"Allows http URLs above that leave this machine: personal data and the token travel in clear."`
 
 	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32."`
@@ -157,6 +165,12 @@ func (s *Settings) Check() []error {
 	if err := s.checkCertificate(); err != nil {
 		rule(false, "%w", err)
 	}
+	rule((s.APICertFile == "") == (s.APIKeyFile == ""), "VEGA_API_CLIENT_CERT_FILE, VEGA_API_CLIENT_KEY_FILE: one is set and the other not; set both")
+	rule((s.VerificationCert == "") == (s.VerificationKey == ""), "VEGA_VERIFICATION_CLIENT_CERT_FILE, VEGA_VERIFICATION_CLIENT_KEY_FILE: one is set and the other not; set both")
+	rule(s.VerificationSocket == "" || filepath.IsAbs(s.VerificationSocket) && len(s.VerificationSocket) <= longestSocket,
+		"VEGA_VERIFICATION_SOCKET: must be a path that begins with / and has at most %d bytes", longestSocket)
+	rule(s.VerificationSocket == "" || s.callsPlainHTTP(),
+		"VEGA_VERIFICATION_SOCKET: no URL of the VASP API uses it: write those that shall as http://localhost/path")
 	if s.KeySource == defaultKeySource {
 		_, err := s.KEK()
 		rule(err == nil, "%w", err)
@@ -185,19 +199,34 @@ func (s *Settings) ACMEStorageDir() string {
 	return s.DatabaseFile + ".acme"
 }
 
-// checkBackendURLs refuses http to another machine.
-func (s *Settings) checkBackendURLs() []error {
-	var errs []error
-	for _, u := range []struct {
-		name string
-		url  settings.URL
-	}{
+// longestSocket is the longest path of a Unix socket that every system
+// connects to, in bytes.
+const longestSocket = 103
+
+type namedURL struct {
+	name string
+	url  settings.URL
+}
+
+func (s *Settings) backendURLs() []namedURL {
+	return []namedURL{
 		{"VEGA_VERIFICATION_API_PATH", s.UserURL},
 		{"VEGA_VERIFICATION_ACCOUNT_API_PATH", s.AccountURL},
 		{"VEGA_VERIFICATION_TRANSACTION_API_PATH", s.TransactionURL},
 		{"VEGA_VERIFICATION_CALLBACK_API_PATH", s.CallbackURL},
-	} {
-		if !s.UnsafePlainHTTP && !httpsOrUnset(u.url) && !onThisMachine(u.url) {
+	}
+}
+
+func (s *Settings) callsPlainHTTP() bool {
+	return slices.ContainsFunc(s.backendURLs(), func(u namedURL) bool { return !httpsOrUnset(u.url) })
+}
+
+// checkBackendURLs refuses http to another machine. What goes through a socket
+// goes to none.
+func (s *Settings) checkBackendURLs() []error {
+	var errs []error
+	for _, u := range s.backendURLs() {
+		if !s.UnsafePlainHTTP && s.VerificationSocket == "" && !httpsOrUnset(u.url) && !onThisMachine(u.url) {
 			errs = append(errs, errors.New(u.name+": is http to another machine; use https, or set VEGA_UNSAFE_VERIFICATION_HTTP=true to allow it"))
 		}
 	}

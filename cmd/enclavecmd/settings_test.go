@@ -59,8 +59,8 @@ func TestSettingsDefaults(t *testing.T) {
 	}
 	got := strings.TrimSpace(fmt.Sprintln(s.ServerAddress(), s.KeepAliveTimeout.Duration(), s.PublicListen, s.MetricsListen, s.AdminListen,
 		s.NetworkID, s.DatabaseFile, s.RetentionPeriod, s.PublicKeyTTL.Duration(), s.PeerTrust, s.PreferredSuite,
-		s.Timeout.Duration(), s.ClockSkew.Duration(), s.LogLevel, s.LogFormat, s.VASPID, s.UnsafePlainHTTP))
-	want := "127.0.0.1:21117 5s :8443 127.0.0.1:9464 127.0.0.1:21118 alliance enclave.db 30 30m0s tofu x-wing 10m0s 1m0s info json 15952089931162058999 false"
+		s.Timeout.Duration(), s.ClockSkew.Duration(), s.LogLevel, s.LogFormat, s.VASPID, s.UnsafePlainHTTP, s.VerificationIdle.Duration()))
+	want := "127.0.0.1:21117 5s :8443 127.0.0.1:9464 127.0.0.1:21118 alliance enclave.db 30 30m0s tofu x-wing 10m0s 1m0s info json 15952089931162058999 false 4s"
 	if got != want {
 		t.Errorf("defaults:\n got %s\nwant %s", got, want)
 	}
@@ -129,12 +129,29 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_DATABASE_CLIENT=pg":                                        "VEGA_DATABASE_CLIENT: this enclave keeps its history in one encrypted file",
 		"VEGA_DECRYPT_API_ENDPOINT=https://kms.example":                  "VEGA_DECRYPT_API_ENDPOINT: this enclave does not ask a decrypt API",
 		"VEGA_VERIFICATION_RETENTION_DAYS=30":                            "VEGA_VERIFICATION_RETENTION_DAYS: this enclave does not erase by age",
+		"VEGA_API_CLIENT_CERT_FILE=c.pem":                                "VEGA_API_CLIENT_CERT_FILE, VEGA_API_CLIENT_KEY_FILE: one is set and the other not",
+		"VEGA_API_CLIENT_KEY_FILE=k.pem":                                 "VEGA_API_CLIENT_CERT_FILE, VEGA_API_CLIENT_KEY_FILE: one is set and the other not",
+		"VEGA_VERIFICATION_CLIENT_CERT_FILE=c.pem":                       "VEGA_VERIFICATION_CLIENT_CERT_FILE, VEGA_VERIFICATION_CLIENT_KEY_FILE: one is set and the other not",
+		"VEGA_VERIFICATION_CLIENT_KEY_FILE=k.pem":                        "VEGA_VERIFICATION_CLIENT_CERT_FILE, VEGA_VERIFICATION_CLIENT_KEY_FILE: one is set and the other not",
+		"VEGA_VERIFICATION_SOCKET=backend.sock":                          "VEGA_VERIFICATION_SOCKET: must be a path that begins with /",
+		"VEGA_VERIFICATION_SOCKET=@backend":                              "VEGA_VERIFICATION_SOCKET: must be a path that begins with /",
+		"VEGA_VERIFICATION_SOCKET=/" + strings.Repeat("s", 103):          "has at most 103 bytes",
+		"VEGA_VERIFICATION_KEEPALIVE_TIMEOUT_MS=99":                      "VEGA_VERIFICATION_KEEPALIVE_TIMEOUT_MS: must be a whole number from 100 to 600000",
 		"VEGA_CHAINALYSIS_KYT_API_KEY=k":                                 "VEGA_CHAINALYSIS_KYT_API_KEY: this enclave screens nobody",
 	} {
 		_, _, err := load(change)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: Load = %v, want the one error %q", change, err, want)
 		}
+	}
+}
+
+// A socket that no URL uses is a mistake.
+func TestSettingsRefuseASocketThatNothingUses(t *testing.T) {
+	_, _, err := load("VEGA_VERIFICATION_SOCKET=/run/backend.sock",
+		"VEGA_VERIFICATION_API_PATH=https://backend.example/v", "VEGA_VERIFICATION_ACCOUNT_API_PATH=https://backend.example/a")
+	if err == nil || !strings.Contains(err.Error(), "VEGA_VERIFICATION_SOCKET: no URL of the VASP API uses it") {
+		t.Errorf("Load = %v, want the socket", err)
 	}
 }
 
@@ -148,6 +165,8 @@ func TestSettingsAllow(t *testing.T) {
 		{"VEGA_VERIFICATION_AUTHORIZATION_KEY=X-Api-Key", "VEGA_VERIFICATION_AUTHORIZATION_TOKEN=Basic a=="},
 		{"VEGA_VERIFICATION_ACCOUNT_API_PATH=", "VEGA_VERIFICATION_ADDRESSES_API_PATH=https://backend.example/a"},
 		{"VEGA_VERIFICATION_ACCOUNT_API_PATH=", "VEGA_VERIFICATION_ADDRESS_API_PATH=https://backend.example/a"},
+		{"VEGA_VERIFICATION_API_PATH=http://backend.example/v", "VEGA_VERIFICATION_SOCKET=/run/backend.sock"},
+		{"VEGA_API_CLIENT_CERT_FILE=c.pem", "VEGA_API_CLIENT_KEY_FILE=k.pem"},
 		{"VEGA_ENCLAVE_MODE="},
 		{"VEGA_TLS_CERT_FILE=", "VEGA_TLS_KEY_FILE=", "VEGA_ACME_TERMS_AGREED=true"},
 		{"VEGA_VERIFICATION_CALLBACK_API_PATH="},

@@ -136,12 +136,12 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 	}
 	central, err := relay.NewClient(relay.Config{
 		Endpoint: s.APIEndpoint.String(), AccessKey: s.AccessKey, SecretKey: allianceKey(s).Secret,
-		Roots: p.apiRoots, SourceAddress: s.SourceAddress.Addr, Metrics: registry, Now: time.Now,
+		Trust: p.apiTrust, SourceAddress: s.SourceAddress.Addr, Metrics: registry, Log: logger, Now: time.Now,
 	})
 	if err != nil {
 		return nil, configError{err}
 	}
-	backend, err := newBackend(s, p, registry)
+	backend, err := newBackend(s, p, registry, logger)
 	if err != nil {
 		return nil, configError{err}
 	}
@@ -182,12 +182,12 @@ func openCache(ctx context.Context, s *Settings, p *parts, db *bolt.DB, metrics 
 	return cache, nil
 }
 
-func newBackend(s *Settings, p *parts, metrics prometheus.Registerer) (*vasp.Client, error) {
+func newBackend(s *Settings, p *parts, metrics prometheus.Registerer, logger *slog.Logger) (*vasp.Client, error) {
 	return vasp.New(vasp.Config{
 		Account: s.AccountURL.String(), Verification: s.UserURL.String(),
 		Transaction: s.TransactionURL.String(), Callback: s.CallbackURL.String(), UnsafeHTTP: s.UnsafePlainHTTP,
 		Token: vasp.NewToken(s.AuthorizationToken.Reveal()), HeaderName: s.AuthorizationKey,
-		Roots: p.vaspRoots, Now: time.Now, Metrics: metrics,
+		Socket: s.VerificationSocket, Trust: p.vaspTrust, KeepAlive: s.VerificationIdle.Duration(), Now: time.Now, Metrics: metrics, Log: logger,
 	})
 }
 

@@ -108,6 +108,32 @@ func TestADomainInAnAllowlistIsRefusedAtStart(t *testing.T) {
 	}
 }
 
+// A client certificate with another's key, or for servers only, is named at
+// start, by enclave and central.
+func TestAClientCertificateThatDoesNotFitIsRefusedAtStart(t *testing.T) {
+	a := prepare(t, sandbox.Options{})
+	enclave, central := a.VASPs[0].Enclave, a.Central
+	value := func(p *sandbox.Program, name string) string {
+		for _, line := range p.Env {
+			if found, ok := strings.CutPrefix(line, name+"="); ok {
+				return found
+			}
+		}
+		t.Fatalf("%s is not set", name)
+		return ""
+	}
+	cert, ownKey, otherKey := value(enclave, "VEGA_TLS_CERT_FILE"), value(enclave, "VEGA_TLS_KEY_FILE"), value(central, "CENTRAL_TLS_KEY_FILE")
+	for prefix, p := range map[string]*sandbox.Program{"VEGA_API_": enclave, "VEGA_VERIFICATION_": enclave, "CENTRAL_": central} {
+		certSetting, keySetting := prefix+"CLIENT_CERT_FILE", prefix+"CLIENT_KEY_FILE"
+		for key, want := range map[string]string{otherKey: "the key is not this certificate's", ownKey: "is for servers only"} {
+			code, said := run(t, p.Path, append(p.Env, certSetting+"="+cert, keySetting+"="+key), "run")
+			if code != 2 || !strings.Contains(said, certSetting+", "+keySetting+": ") || !strings.Contains(said, want) {
+				t.Errorf("%s: exit %d, said %q, want %q", certSetting, code, said, want)
+			}
+		}
+	}
+}
+
 // An unknown variable is a warning and a metric in run, and an error in
 // check-config; Kubernetes' own variables are let be.
 func TestAnUnknownSettingIsNoticed(t *testing.T) {

@@ -209,6 +209,7 @@ func (a *Alliance) prepareCentral(listen, metrics string) error {
 		"CENTRAL_MEMBERS_FILE=" + membersFile, "CENTRAL_STATE_FILE=" + filepath.Join(a.Dir, "central-state.json"),
 		"CENTRAL_TLS_CERT_FILE=" + certFile, "CENTRAL_TLS_KEY_FILE=" + keyFile,
 		"CENTRAL_ROOTS_FILE=" + a.enclaveRoots(), "CENTRAL_SOURCE_ADDRESS=" + centralAddr.String(),
+		"CENTRAL_UNSAFE_LOOPBACK_MEMBERS=true",
 	}
 	if a.options.Record {
 		a.Record = filepath.Join(a.Dir, "relayed.jsonl")

@@ -27,6 +27,7 @@ import (
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 )
 
@@ -39,7 +40,13 @@ type Config struct {
 	Certificates edge.Certificates
 
 	Roots         *x509.CertPool // of the enclaves' certificates; nil: the system's
+	Trust         *outward.Trust // if not nil, counts instead of Roots; may hold central's client certificate
 	SourceAddress netip.Addr     // of connections to enclaves; zero: any
+	// Reach is where enclaves may be. A member says where its own is, so it
+	// may point at anything that central can reach (attack V2); zero lets it
+	// point at public addresses only.
+	Reach    outward.Class
+	Resolver *net.Resolver // of endpoints' names; nil: the system's
 
 	// StateFile keeps identities and registrations, so that a central that
 	// was killed comes back knowing them. "" keeps them in memory only.
@@ -68,6 +75,10 @@ func (c Config) withDefaults() Config {
 	c.PollEvery = or(c.PollEvery, 5*time.Second)
 	c.RelayTimeout = or(c.RelayTimeout, 9*time.Second)
 	c.MaxExchanges = or(c.MaxExchanges, 512)
+	c.Reach = or(c.Reach, outward.Global)
+	if c.Trust == nil {
+		c.Trust = outward.NewTrust(c.Roots, nil)
+	}
 	c.Log = or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
@@ -106,8 +117,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, errors.New("base path must be a plain path such as /alliance")
 	}
 	s := &Server{
-		config: c, transport: relay.NewTransport(c.Roots, c.SourceAddress), metrics: newMetrics(c.Metrics),
-		seats: make(map[identity.VASPID]*seat), byKey: make(map[string]*seat),
+		config: c, metrics: newMetrics(c.Metrics),
+		transport: relay.NewTransportTo(outward.Config{Secure: c.Reach, Trust: c.Trust, Source: c.SourceAddress, Resolver: c.Resolver}),
+		seats:     make(map[identity.VASPID]*seat), byKey: make(map[string]*seat),
 	}
 	if c.Record != nil {
 		s.record = &recorder{to: c.Record, now: c.Now}

@@ -64,6 +64,11 @@ func (s *Server) judge(r *http.Request, from *seat, e *enclave) *problem {
 		return &problem{"invalid", http.StatusBadRequest, "INVALID-IDENTITY", "identity is not a chain of identity statements of this VASP"}
 	}
 	before, alive := from.sitting(s.config.Now())
+	if moved := before == nil || before.kept.Registration.PublicEndpoint != e.kept.Registration.PublicEndpoint; moved {
+		if problem := s.judgeEndpoint(r.Context(), from, e); problem != nil {
+			return problem
+		}
+	}
 	if before == nil {
 		return nil
 	}
@@ -85,6 +90,19 @@ func (s *Server) judge(r *http.Request, from *seat, e *enclave) *problem {
 	}
 	s.config.Log.Info("an enclave took the place of one that is gone", "vasp", from.member.VASPID)
 	return nil
+}
+
+// judgeEndpoint refuses an endpoint that central must not call. It is judged
+// again each time that it is dialled, when its name may resolve to another
+// address (attack V2). The answer does not say what the name resolves to here.
+func (s *Server) judgeEndpoint(ctx context.Context, from *seat, e *enclave) *problem {
+	err := s.config.Reach.JudgeHost(ctx, s.config.Resolver, e.endpoint.Base.Hostname())
+	if err == nil {
+		return nil
+	}
+	s.config.Log.Warn("a member registered an endpoint that central must not call", "vasp", from.member.VASPID, "err", err)
+	return &problem{"refused-endpoint", http.StatusBadRequest, relay.CodeInvalidEndpoint,
+		"publicEndpoint is, or resolves to, an address that central does not call; it must be a public one, unless central's operator allows others."}
 }
 
 // keep seats the enclave. What changes who it is or where is on disk before;

@@ -24,6 +24,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/central"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge/edgetest"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 )
 
@@ -72,7 +73,8 @@ func newWorld(t testing.TB, change func(*world)) *world {
 	w := &world{t: t, authority: edgetest.NewAuthority(t), registry: prometheus.NewRegistry(), log: new(lockedBuffer)}
 	w.config = central.Config{
 		BasePath: "/alliance", Roots: w.authority.Pool(), SourceAddress: netip.MustParseAddr(centralAddress), PollEvery: time.Hour,
-		Now: w.now, Metrics: w.registry, Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Reach: outward.Global | outward.Loopback,
+		Now:   w.now, Metrics: w.registry, Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	w.alpha, w.beta, w.gamma = w.party(101, "127.0.0.3"), w.party(102, "127.0.0.4"), w.party(103, "127.0.0.5")
 	w.config.Members = w.members("")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
 // Config is what an enclave needs to speak to central.
@@ -21,8 +23,10 @@ type Config struct {
 	AccessKey     string                // names the key; central may know a second one meanwhile
 	SecretKey     Secret                // at least 16 bytes
 	Roots         *x509.CertPool        // nil: the system's
+	Trust         *outward.Trust        // if not nil, counts instead of Roots
 	SourceAddress netip.Addr            // local address of connections; zero: any
 	Metrics       prometheus.Registerer // nil: none
+	Log           *slog.Logger          // hears of the circuit; nil: nobody
 	Now           func() time.Time      // for metrics
 }
 
@@ -34,6 +38,7 @@ type Client struct {
 	close    func()
 	now      func() time.Time
 	seconds  *prometheus.HistogramVec
+	breaker  *outward.Breaker
 }
 
 // NewClient makes a Client. It does not connect yet. Close it when done.
@@ -46,8 +51,16 @@ func NewClient(c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := NewTransport(c.Roots, c.SourceAddress)
+	if c.Trust == nil {
+		c.Trust = outward.NewTrust(c.Roots, nil)
+	}
+	breaker, err := outward.NewBreaker("central", c.Metrics, c.Log)
+	if err != nil {
+		return nil, fmt.Errorf("register central's metrics: %w", err)
+	}
+	transport := NewTransportTo(outward.Config{Secure: outward.Configured, Trust: c.Trust, Source: c.SourceAddress})
 	client := &Client{
+		breaker:  breaker,
 		endpoint: Endpoint{Base: base, Signer: signer, Transport: transport}, close: transport.CloseIdleConnections, now: c.Now,
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "enclave", Name: "central_request_duration_seconds", Help: "Requests to central, by call and outcome.",
@@ -95,7 +108,7 @@ func (c *Client) Directory(ctx context.Context) (*Directory, error) {
 
 // Register tells central where this enclave is, and that it lives.
 func (c *Client) Register(ctx context.Context, r Registration) (*Lease, error) {
-	const call = "register"
+	const call = registerCall
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, &TransportError{call, err}
@@ -113,8 +126,50 @@ func (c *Client) Register(ctx context.Context, r Registration) (*Lease, error) {
 	return lease, nil
 }
 
-// do sends one request and turns every status but 200 into an *Error.
-func (c *Client) do(ctx context.Context, name string, call Call) (*Reply, error) {
+// registerCall names the one call that no circuit stops: it is the sign of
+// life, has a pause of its own, and central must hear it as soon as it is back.
+const registerCall = "register"
+
+// errShort is a call that was not made.
+var errShort = errors.New("central failed again and again; asked once a second until it answers")
+
+// do sends one request, unless the last ones all failed.
+func (c *Client) do(ctx context.Context, name string, call Call) (reply *Reply, err error) {
+	if name == registerCall {
+		return c.measured(ctx, name, call)
+	}
+	made := c.breaker.Do(func() outward.Verdict {
+		reply, err = c.measured(ctx, name, call)
+		return verdict(ctx, err)
+	})
+	if !made {
+		return nil, &TransportError{name, errShort}
+	}
+	return reply, err
+}
+
+// verdict is what a call tells of central's health. One whose time ran out
+// tells nothing: it waited for the recipient, and a slow recipient must not
+// part us from all others. What central itself answers is a sign of life, but
+// not what a proxy answers in its place.
+func verdict(ctx context.Context, err error) outward.Verdict {
+	var answered *Error
+	switch {
+	case err == nil:
+		return outward.Well
+	case errors.As(err, &answered):
+		if answered.Code == CodeUnknown && answered.Status >= http.StatusBadGateway && answered.Status <= http.StatusGatewayTimeout {
+			return outward.Failed
+		}
+		return outward.Well
+	case ctx.Err() != nil:
+		return outward.Nothing
+	}
+	return outward.Failed
+}
+
+// measured sends one request and turns every status but 200 into an *Error.
+func (c *Client) measured(ctx context.Context, name string, call Call) (*Reply, error) {
 	start := c.now()
 	reply, err := c.endpoint.Do(ctx, call)
 	switch {

@@ -23,6 +23,8 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge/edgetest"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward/outwardtest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 )
 
@@ -101,6 +103,101 @@ func TestDeliver(t *testing.T) {
 		if got, want := string(reply), "POST /relay/v1/messages for 42: envelope"; err != nil || got != want {
 			t.Errorf("below %q: Deliver = %q, %v; want %q", base, got, err, want)
 		}
+	}
+}
+
+// Attack V1: a signed request goes to central and nowhere else, whatever
+// stands in for central answers; and central's answer of that kind is an error.
+func TestSignedRequestsGoNowhereElse(t *testing.T) {
+	lure := outwardtest.NewLure(t)
+	var now atomic.Pointer[outwardtest.Answer]
+	var asked atomic.Int32
+	base := lure.Origin(true, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch asked.Add(1); r.URL.Path {
+		case relay.MessagesPath, relay.RegisterPath, relay.DirectoryPath:
+			now.Load().Write(w)
+		default:
+			lure.Stray()
+		}
+	}))
+	made := 0
+	for _, answer := range lure.Answers(base) {
+		now.Store(&answer)
+		client := newClient(t, base.String(), lure.Roots, func(c *relay.Config) { c.SourceAddress = netip.Addr{} })
+		for name, call := range map[string]func() error{
+			"deliver":   func() error { _, err := client.Deliver(t.Context(), 42, []byte("envelope")); return err },
+			"directory": func() error { _, err := client.Directory(t.Context()); return err },
+			"register":  func() error { _, err := client.Register(t.Context(), relay.Registration{}); return err },
+		} {
+			before := asked.Load()
+			if err := call(); err == nil {
+				t.Errorf("%s, answered %q = nil, want an error", name, answer.Name)
+			} else if text := fmt.Sprintf("%v %+v", err, err); strings.Contains(text, key.Secret.Reveal()) {
+				t.Errorf("%s, answered %q: the error says the secret", name, answer.Name)
+			}
+			if n := asked.Load() - before; n != 1 {
+				t.Errorf("%s, answered %q: asked %d times", name, answer.Name, n)
+			}
+			made++
+		}
+		client.Close()
+	}
+	if n := lure.Strayed(); n != 0 {
+		t.Errorf("%d of %d requests went elsewhere", n, made)
+	}
+	t.Logf("%d requests", made)
+}
+
+// Central may ask for a client certificate.
+func TestCentralSeesOurCertificate(t *testing.T) {
+	server := outwardtest.NewGuarded(t, "127.0.0.7", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", relay.MediaType)
+		io.WriteString(w, "reply")
+	}))
+	with := func(trust *outward.Trust) error {
+		client := newClient(t, server.URL, server.Roots, func(c *relay.Config) { c.SourceAddress, c.Trust = netip.Addr{}, trust })
+		_, err := client.Deliver(t.Context(), 42, []byte("envelope"))
+		return err
+	}
+	trust, err := outward.ReadTrust(server.Files("enclave", nil), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := with(nil); err == nil {
+		t.Error("without a certificate, Deliver = nil")
+	}
+	if err := with(trust); err != nil {
+		t.Errorf("Deliver = %v", err)
+	}
+	if got := server.Seen(); len(got) != 1 || got[0] != "enclave" {
+		t.Errorf("central saw %q", got)
+	}
+}
+
+// Attack N4: the enclave signs nothing for a central whose certificate is bad.
+func TestBadCentralsAreRefused(t *testing.T) {
+	company := outwardtest.NewCompany(t, "127.0.0.7", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", relay.MediaType)
+		io.WriteString(w, "reply")
+	}))
+	deliver := func(s *outwardtest.Server) error {
+		client := newClient(t, s.URL, company.Roots, func(c *relay.Config) { c.SourceAddress = netip.Addr{} })
+		_, err := client.Deliver(t.Context(), 42, []byte("envelope"))
+		return err
+	}
+	for _, s := range company.Good {
+		if err := deliver(s); err != nil || s.Heard() != 1 {
+			t.Errorf("good central at %s: %v", s.URL, err)
+		}
+	}
+	for _, s := range company.Bad {
+		var failed *relay.TransportError
+		if err := deliver(s); !errors.As(err, &failed) || s.Heard() != 0 {
+			t.Errorf("%s: %v, and it heard %d requests", s.Name, err, s.Heard())
+		}
+	}
+	if n := len(company.Bad); n < 30 {
+		t.Errorf("%d kinds of bad certificates, want at least 30", n)
 	}
 }
 

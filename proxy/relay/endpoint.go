@@ -3,17 +3,17 @@ package relay
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"mime"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
 // ParseEndpoint reads the URL of a registered base: https, a host, and
@@ -78,32 +78,23 @@ func Below(base *url.URL, next http.Handler) http.Handler {
 	})
 }
 
-// NewTransport makes connections for this wire: TLS 1.2 or later, HTTP/1.1,
-// many kept open, no proxy from the environment, no compression. HTTP/1.1
-// because one small exchange at a time on its own connection costs less CPU
-// than streams do. Roots nil takes the system's; source binds the local
+// NewTransport makes connections for this wire to an endpoint that the
+// operator configured. Roots nil takes the system's; source binds the local
 // address, if valid, since allow lists judge by it.
 func NewTransport(roots *x509.CertPool, source netip.Addr) *http.Transport {
-	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
-	if source.IsValid() {
-		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
-	}
-	t := &http.Transport{
-		DialContext: dialer.DialContext,
-		TLSClientConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12, RootCAs: roots, ClientSessionCache: tls.NewLRUClientSessionCache(256),
-		},
-		TLSHandshakeTimeout:    5 * time.Second,
-		MaxIdleConnsPerHost:    512,
-		IdleConnTimeout:        90 * time.Second, // less than the listener's 120 s
-		MaxResponseHeaderBytes: 16 << 10,
-		ReadBufferSize:         16 << 10, // an envelope in one system call
-		WriteBufferSize:        16 << 10,
-		DisableCompression:     true,
-		Protocols:              new(http.Protocols),
-	}
-	t.Protocols.SetHTTP1(true)
-	return t
+	return NewTransportTo(outward.Config{Secure: outward.Configured, Trust: outward.NewTrust(roots, nil), Source: source})
+}
+
+// NewTransportTo makes connections for this wire: https only, many of them
+// kept open. What the wire itself decides is set here; addresses and trust are
+// the caller's.
+func NewTransportTo(c outward.Config) *http.Transport {
+	c.Plain, c.Socket = 0, ""
+	c.IdleTimeout = 90 * time.Second // less than the listener's 120 s
+	c.MaxIdle, c.MaxConns = 512, 0
+	c.MaxHeader = 16 << 10
+	c.Buffer = 16 << 10 // an envelope in one system call
+	return outward.NewTransport(c)
 }
 
 // Endpoint is the other end of the wire: where it is and how requests to it

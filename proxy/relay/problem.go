@@ -30,6 +30,10 @@ const (
 	CodeUnknown = "UNKNOWN"
 
 	invalidPrefix = "INVALID-" // 400: INVALID- and the name of the field
+
+	// CodeInvalidEndpoint: the endpoint is not in the form of one, or at an
+	// address that central does not call.
+	CodeInvalidEndpoint = invalidPrefix + "PUBLIC-ENDPOINT"
 )
 
 // Error is central's answer when it is not the one asked for. It is about the

@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
+
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
 // endpoint is one API's URL and the header that it, and only it, is sent.
@@ -24,12 +26,15 @@ type endpoint struct {
 	// are callbacks, which the contract calls idempotent. The transport then
 	// asks again when a kept connection turns out to be closed.
 	repeatable bool
+	breaker    *outward.Breaker // nil when not configured
 
 	header string  // "" for none
 	value  *string // points, so that no dump of a Client shows it
 }
 
-func newEndpoint(api, raw string, unsafeHTTP bool) (*endpoint, error) {
+// newEndpoint reads one API's URL. http is allowed to any host by anyHTTP,
+// else to this machine.
+func newEndpoint(api, raw string, anyHTTP bool) (*endpoint, error) {
 	e := &endpoint{api: api, deadline: deadlines[api], repeatable: api != apiUser}
 	if raw == "" {
 		return e, nil
@@ -45,7 +50,7 @@ func newEndpoint(api, raw string, unsafeHTTP bool) (*endpoint, error) {
 	case u.Scheme == "https":
 	case u.Scheme != "http":
 		return nil, fmt.Errorf("vasp %s api: the url must begin with https", api)
-	case !unsafeHTTP && !isLoopback(u.Hostname()):
+	case !anyHTTP && !isLoopback(u.Hostname()):
 		return nil, fmt.Errorf("vasp %s api: http leaves this machine; use https, or allow it by the setting that says unsafe", api)
 	}
 	e.url = u

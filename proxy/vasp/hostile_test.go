@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward/outwardtest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 )
 
@@ -55,6 +56,59 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Attack V1: whatever a backend answers, token and data go to the configured
+// URL and nowhere else. Five redirects, to the same and other paths, ports,
+// hosts and schemes, in many spellings, and other answers that ask for the
+// request again; over http and https, for both forms of the token and all
+// APIs. Every server that could be meant counts who comes.
+func TestTokensGoNowhereElse(t *testing.T) {
+	lure := outwardtest.NewLure(t)
+	var now atomic.Pointer[outwardtest.Answer]
+	var asked atomic.Int32
+	origin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch asked.Add(1); r.URL.Path {
+		case "/account", "/user", "/tx", "/callback":
+			now.Load().Write(w)
+		default:
+			lure.Stray()
+		}
+	})
+	var log bytes.Buffer
+	made, answers := 0, 0
+	for _, secure := range []bool{false, true} {
+		base := lure.Origin(secure, origin)
+		for _, header := range []string{"", "X-Api-Key"} {
+			for _, answer := range lure.Answers(base) {
+				cfg := config(base.String())
+				cfg.HeaderName, cfg.Roots = header, lure.Roots
+				cfg.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				now.Store(&answer)
+				answers++
+				c := newClient(t, cfg)
+				for api, call := range calls(c) {
+					before := asked.Load()
+					err := call(t.Context())
+					var e *vasp.Error
+					if !errors.As(err, &e) || e.Problem != vasp.Redirect && e.Problem != vasp.Status && e.Problem != vasp.NotJSON {
+						t.Errorf("%s, answered %q = %v, want that answer as an error", api, answer.Name, err)
+					}
+					if n := asked.Load() - before; n != 1 {
+						t.Errorf("%s, answered %q: asked %d times", api, answer.Name, n)
+					}
+					mustNotSay(t, answer.Name, fmt.Sprintf("%v %+v %#v", err, err, err), secret, "127.0.0.", "stolen")
+					made++
+				}
+				c.Close()
+			}
+		}
+	}
+	if n := lure.Strayed(); n != 0 {
+		t.Errorf("%d of %d calls went elsewhere", n, made)
+	}
+	mustNotSay(t, "log", log.String(), secret)
+	t.Logf("%d calls, %d answers", made, answers)
 }
 
 // Attack V1: a proxy named in the environment is not asked.
@@ -339,17 +393,33 @@ func TestUnreachable(t *testing.T) {
 	mustFail(t, err, "user", vasp.Unreachable)
 }
 
-// Attack V2: whatever a name resolves to, these are no backend's addresses.
-func TestOddAddressesAreNotDialled(t *testing.T) {
-	for _, address := range []string{"169.254.169.254:80", "[::ffff:169.254.169.254]:80", "[fe80::1]:80", "[fd00:ec2::254]:80", "224.0.0.1:80", "[ff02::1]:80", "0.0.0.0:80", "[::]:80"} {
-		if err := vasp.RefuseOddAddresses(address); err == nil {
-			t.Errorf("%s is dialled, want refusal", address)
+// Attack V1: neither token nor personal data go to a backend whose certificate
+// is bad, by any API.
+func TestBadBackendsAreRefused(t *testing.T) {
+	company := outwardtest.NewCompany(t, "127.0.0.7", answer(`{"accountVerificationResult":"VERIFIED","result":"VERIFIED","transactionStatus":"PENDING"}`))
+	client := func(s *outwardtest.Server) map[string]func(context.Context) error {
+		cfg := config(s.URL)
+		cfg.Roots = company.Roots
+		return calls(newClient(t, cfg))
+	}
+	for _, s := range company.Good {
+		for _, call := range client(s) {
+			_ = call(t.Context())
+		}
+		if n := s.Heard(); n != 4 {
+			t.Errorf("good backend at %s heard %d calls, want 4", s.URL, n)
 		}
 	}
-	for _, address := range []string{"127.0.0.1:80", "[::1]:80", "10.1.2.3:443", "[fd00::1]:443", "203.0.113.7:443"} {
-		if err := vasp.RefuseOddAddresses(address); err != nil {
-			t.Errorf("%s: %v, want nil", address, err)
+	for _, s := range company.Bad {
+		for api, call := range client(s) {
+			mustFail(t, call(t.Context()), api, vasp.Unreachable)
 		}
+		if n := s.Heard(); n != 0 {
+			t.Errorf("%s: heard %d calls", s.Name, n)
+		}
+	}
+	if n := len(company.Bad); n < 30 {
+		t.Errorf("%d kinds of bad certificates, want at least 30", n)
 	}
 }
 

@@ -2,8 +2,8 @@ package vasp
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -22,7 +22,7 @@ func (c *Client) Probe(ctx context.Context) []error {
 	found := make([]error, len(hosts))
 	var wait sync.WaitGroup
 	for i, h := range hosts {
-		wait.Go(func() { found[i] = h.probe(ctx, c.transport.TLSClientConfig) })
+		wait.Go(func() { found[i] = h.probe(ctx, c.transport) })
 	}
 	wait.Wait()
 	return slices.DeleteFunc(found, func(err error) bool { return err == nil })
@@ -30,9 +30,9 @@ func (c *Client) Probe(ctx context.Context) []error {
 
 // host is an address and the APIs behind it.
 type host struct {
-	name, address string
-	tls           bool
-	apis          []string
+	address string
+	tls     bool
+	apis    []string
 }
 
 func (c *Client) hosts() (list []*host) {
@@ -40,7 +40,7 @@ func (c *Client) hosts() (list []*host) {
 		if e.url == nil {
 			continue
 		}
-		h := &host{name: e.url.Hostname(), address: e.address(), tls: e.url.Scheme == "https"}
+		h := &host{address: e.address(), tls: e.url.Scheme == "https"}
 		i := slices.IndexFunc(list, func(o *host) bool { return o.address == h.address && o.tls == h.tls })
 		if i < 0 {
 			i, list = len(list), append(list, h)
@@ -50,22 +50,19 @@ func (c *Client) hosts() (list []*host) {
 	return list
 }
 
-func (h *host) probe(ctx context.Context, cfg *tls.Config) error {
+func (h *host) probe(ctx context.Context, t *http.Transport) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	conn, err := dialer().DialContext(ctx, "tcp", h.address)
+	dial := t.DialContext
+	if h.tls {
+		dial = t.DialTLSContext
+	}
+	conn, err := dial(ctx, "tcp", h.address)
 	if err != nil {
 		return h.warn(err)
 	}
-	defer conn.Close()
-	if !h.tls {
-		return nil
-	}
-	cfg = cfg.Clone()
-	cfg.ServerName = h.name
-	if err := tls.Client(conn, cfg).HandshakeContext(ctx); err != nil {
-		return h.warn(err)
-	}
+	// That it hangs up is no news.
+	_ = conn.Close()
 	return nil
 }
 

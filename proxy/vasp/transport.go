@@ -1,64 +1,39 @@
 package vasp
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"mime"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
-// newTransport makes a transport for many short calls of one host. It speaks
-// HTTP/1.1, asks no proxy and unpacks nothing, so what it reads is what was
-// sent.
-func newTransport(roots *x509.CertPool) *http.Transport {
-	only1 := new(http.Protocols)
-	only1.SetHTTP1(true)
-	return &http.Transport{
-		Proxy:               nil,
-		DialContext:         dialer().DialContext,
-		Protocols:           only1,
-		DisableCompression:  true,
-		TLSClientConfig:     newTLS(roots),
-		TLSHandshakeTimeout: 5 * time.Second,
-		MaxIdleConns:        0,
-		MaxIdleConnsPerHost: 256,
-		MaxConnsPerHost:     512,
-		// Below the 5 s after which Node's and many other servers close an
-		// idle connection: whoever closes first knows that it carries nothing.
-		IdleConnTimeout:        4 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
+// keepAlive is how long an idle connection is kept: below the 5 s after which
+// Node's and many other servers close one. Whoever closes first knows that it
+// carries nothing.
+const keepAlive = 4 * time.Second
+
+// newTransport makes a transport for many short calls of one host. Backends
+// live at private addresses and on this machine, so all that the operator can
+// have meant is dialled; http stays on this machine, whatever its host's name
+// resolves to (attack V2).
+func newTransport(cfg Config) *http.Transport {
+	to := outward.Config{
+		Secure: outward.Configured, Plain: outward.Loopback, Socket: cfg.Socket, Trust: cfg.Trust,
+		IdleTimeout: cfg.KeepAlive, MaxIdle: 256, MaxConns: 512, MaxHeader: 64 << 10,
 	}
-}
-
-func newTLS(roots *x509.CertPool) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ClientSessionCache: tls.NewLRUClientSessionCache(16)}
-}
-
-func dialer() *net.Dialer {
-	return &net.Dialer{Timeout: 5 * time.Second, Control: refuseOddAddresses}
-}
-
-// refuseOddAddresses runs after names were resolved: no backend lives at an
-// address where clouds serve credentials, or at a multicast one (attack V2).
-func refuseOddAddresses(_, address string, _ syscall.RawConn) error {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return errors.New("not an address")
+	if cfg.UnsafeHTTP {
+		to.Plain = outward.Configured
 	}
-	switch a := to.Addr().Unmap(); {
-	case a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified(), a == ec2Metadata:
-		return errors.New("a link-local, multicast or metadata address is refused")
+	if to.Trust == nil {
+		to.Trust = outward.NewTrust(cfg.Roots, nil)
 	}
-	return nil
+	if to.IdleTimeout == 0 {
+		to.IdleTimeout = keepAlive
+	}
+	return outward.NewTransport(to)
 }
-
-var ec2Metadata = netip.MustParseAddr("fd00:ec2::254")
 
 // judge looks at an answer's head; 0 means that the body is worth reading.
 func judge(resp *http.Response) Problem {

@@ -6,7 +6,8 @@
 // every call has a deadline and a bounded answer that is read strictly, and a
 // failure is one of a few Problems (attack V3). The token goes to the
 // configured URLs and nowhere else: redirects are answers like any other, no
-// proxy is asked, and no error, log or dump holds it (attack V1).
+// proxy is asked, and no error, log or dump holds it (attack V1). An API that
+// fails again and again is asked once a second until it answers.
 package vasp
 
 import (
@@ -14,10 +15,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
 // Config is how to reach the VASP's backend.
@@ -26,6 +30,9 @@ type Config struct {
 	// on this machine only, http. The last two may be empty: calling one that
 	// is fails with NotConfigured.
 	Account, Verification, Transaction, Callback string
+	// Socket, if not empty, is the path of a Unix socket at which the backend
+	// listens: every http URL's connections are made to it.
+	Socket string
 	// UnsafeHTTP allows http to other machines: personal data and the token
 	// then cross the network in clear.
 	UnsafeHTTP bool
@@ -39,10 +46,20 @@ type Config struct {
 	// Roots are the authorities that may vouch for the backend; nil means the
 	// system's.
 	Roots *x509.CertPool
+	// Trust, if not nil, counts instead of Roots: it may hold a client
+	// certificate and be replaced.
+	Trust *outward.Trust
+	// KeepAlive is how long an idle connection is kept, which should be
+	// shorter than the backend keeps it; 0 means 4 s.
+	KeepAlive time.Duration
+
 	// Now is the clock for measuring; nil means time.Now.
 	Now func() time.Time
-	// Metrics takes enclave_vasp_api_seconds; nil means nobody measures.
+	// Metrics takes enclave_vasp_api_seconds and the circuits' state; nil
+	// means nobody measures.
 	Metrics prometheus.Registerer
+	// Log hears of circuits that open and close; nil means nobody.
+	Log *slog.Logger
 }
 
 // The APIs as errors and metrics name them.
@@ -80,7 +97,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{transport: newTransport(cfg.Roots), now: cfg.Now, seconds: newSeconds()}
+	c := &Client{transport: newTransport(cfg), now: cfg.Now, seconds: newSeconds()}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -94,13 +111,19 @@ func New(cfg Config) (*Client, error) {
 		{&c.transaction, apiTransaction, cfg.Transaction, false},
 		{&c.callback, apiCallback, cfg.Callback, false},
 	} {
-		if *e.at, err = newEndpoint(e.api, e.url, cfg.UnsafeHTTP); err != nil {
+		if *e.at, err = newEndpoint(e.api, e.url, cfg.UnsafeHTTP || cfg.Socket != ""); err != nil {
 			return nil, err
 		}
 		if e.needed && e.url == "" {
 			return nil, fmt.Errorf("vasp %s api: has no url", e.api)
 		}
 		(*e.at).header, (*e.at).value = header, value
+		if e.url == "" {
+			continue
+		}
+		if (*e.at).breaker, err = outward.NewBreaker(e.api, cfg.Metrics, cfg.Log); err != nil {
+			return nil, fmt.Errorf("register vasp api metrics: %w", err)
+		}
 	}
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(c.seconds); err != nil {
@@ -121,8 +144,46 @@ func newSeconds() *prometheus.HistogramVec {
 	}, []string{"api", "outcome"})
 }
 
-// call makes one call and measures it.
-func (c *Client) call(ctx context.Context, e *endpoint, body []byte, read func(answer []byte) error) error {
+// call makes one call, unless the last ones all failed. One that is not made
+// fails with Unreachable, which is certain that the backend was not asked.
+func (c *Client) call(ctx context.Context, e *endpoint, body []byte, read func(answer []byte) error) (err error) {
+	if e.url == nil {
+		return c.measured(ctx, e, body, read)
+	}
+	made := e.breaker.Do(func() outward.Verdict {
+		err = c.measured(ctx, e, body, read)
+		return verdict(ctx, err)
+	})
+	if !made {
+		return e.fail(Unreachable)
+	}
+	return err
+}
+
+// verdict is what a call tells of the backend's health. A caller that gave up
+// tells nothing; an answer is a sign of life, but for what proxies answer in
+// the place of a backend that is away.
+func verdict(caller context.Context, err error) outward.Verdict {
+	var failed *Error
+	if !errors.As(err, &failed) {
+		return outward.Well
+	}
+	switch failed.Problem {
+	case Unreachable, Timeout, Broken:
+		if caller.Err() != nil {
+			return outward.Nothing
+		}
+		return outward.Failed
+	case Status:
+		if failed.Code == http.StatusBadGateway || failed.Code == http.StatusServiceUnavailable || failed.Code == http.StatusGatewayTimeout {
+			return outward.Failed
+		}
+	}
+	return outward.Well
+}
+
+// measured makes one call and measures it.
+func (c *Client) measured(ctx context.Context, e *endpoint, body []byte, read func(answer []byte) error) error {
 	begun := c.now()
 	answer, err := c.exchange(ctx, e, body)
 	if err == nil {

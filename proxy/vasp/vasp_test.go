@@ -6,17 +6,24 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward/outwardtest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
 )
 
@@ -284,7 +291,8 @@ func TestCallsAreMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := map[string]float64{}
-	for _, m := range families[0].GetMetric() {
+	at := slices.IndexFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "enclave_vasp_api_seconds" })
+	for _, m := range families[at].GetMetric() {
 		got[m.GetLabel()[0].GetValue()+" "+m.GetLabel()[1].GetValue()] = m.GetHistogram().GetSampleSum()
 	}
 	want := map[string]float64{"account invalid": .02, "user invalid": .02, "transaction invalid": .02, "callback ok": .02}
@@ -331,5 +339,119 @@ func TestDeadlinesAreTheContracts(t *testing.T) {
 		if got := vasp.Deadline(api); got != want {
 			t.Errorf("the deadline of %s is %v, want %v", api, got, want)
 		}
+	}
+}
+
+// A backend behind a Unix socket needs no address at all, and its http leaves
+// this machine by no name.
+func TestABackendBehindASocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "backend.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hosts sync.Map
+	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hosts.Store(r.Host, r.Header.Get("Authorization"))
+		answer(`{"accountVerificationResult":"VERIFIED","result":true,"transactionStatus":"PENDING"}`)(w, r)
+	})}}
+	s.Start()
+	cfg := config("http://backend.example:81")
+	cfg.Socket = path
+	c := newClient(t, cfg)
+	for api, call := range calls(c) {
+		if err := call(t.Context()); err != nil && api != "user" { // whose result is no boolean
+			t.Errorf("%s: %v", api, err)
+		}
+	}
+	if token, ok := hosts.Load("backend.example:81"); !ok || token != "Bearer "+secret {
+		t.Errorf("the backend got host and token %v", token)
+	}
+	if found := c.Probe(t.Context()); len(found) != 0 {
+		t.Errorf("Probe = %v", found)
+	}
+	// https goes on as it would without a socket.
+	secure := cfg
+	secure.Callback = "https://127.0.0.1:1/callback"
+	mustFail(t, newClient(t, secure).Callback(t.Context(), []byte("{}")), "callback", vasp.Unreachable)
+	s.Close()
+	for api, call := range calls(newClient(t, cfg)) {
+		mustFail(t, call(t.Context()), api, vasp.Unreachable)
+	}
+}
+
+// An idle connection is closed by us, before the backend does it.
+func TestIdleConnectionsAreClosedInTime(t *testing.T) {
+	closed := make(chan struct{}, 1)
+	s := httptest.NewUnstartedServer(answer(`{"result":true}`))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	s.Start()
+	defer s.Close()
+	cfg := config(s.URL)
+	cfg.KeepAlive = 50 * time.Millisecond
+	if err := newClient(t, cfg).Callback(t.Context(), []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-closed:
+	case <-time.After(30 * time.Second):
+		t.Error("the connection is kept")
+	}
+}
+
+// Whatever the URLs' names resolve to, http stays on this machine and nothing
+// goes where clouds serve credentials (attack V2).
+func TestWhereABackendMayBe(t *testing.T) {
+	odd := []string{"169.254.169.254:80", "[::ffff:169.254.169.254]:80", "[fe80::1]:80", "[fd00:ec2::254]:80", "224.0.0.1:80", "[ff02::1]:80", "0.0.0.0:80", "[::]:80", "255.255.255.255:80"}
+	away := []string{"10.1.2.3:80", "[fd00::1]:80", "203.0.113.7:80", "192.168.0.1:80"}
+	for _, unsafe := range []bool{false, true} {
+		cfg := config("http://localhost:1")
+		cfg.UnsafeHTTP = unsafe
+		plain, secure := vasp.Dials(newClient(t, cfg))
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		refuses := func(dial func(context.Context, string, string) (net.Conn, error), address string) bool {
+			ctx := t.Context()
+			if !slices.Contains(odd, address) && unsafe {
+				ctx = ended // it would be dialled
+			}
+			_, err := dial(ctx, "tcp", address)
+			return errors.Is(err, outward.ErrRefused)
+		}
+		for _, address := range odd {
+			if !refuses(plain, address) || !refuses(secure, address) {
+				t.Errorf("%s is dialled", address)
+			}
+		}
+		for _, address := range away {
+			if got := refuses(plain, address); got == unsafe {
+				t.Errorf("with http to others allowed: %t, http to %s is refused: %t", unsafe, address, got)
+			}
+		}
+	}
+}
+
+// The backend may ask for a client certificate.
+func TestTheBackendSeesOurCertificate(t *testing.T) {
+	server := outwardtest.NewGuarded(t, "127.0.0.7", answer(`{"result":true}`))
+	cfg := config(server.URL)
+	cfg.Roots = server.Roots
+	if err := newClient(t, cfg).Callback(t.Context(), []byte("{}")); err == nil {
+		t.Error("without a certificate, Callback = nil")
+	}
+	trust, err := outward.ReadTrust(server.Files("enclave", nil), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Trust = trust
+	if err := newClient(t, cfg).Callback(t.Context(), []byte("{}")); err != nil {
+		t.Errorf("Callback = %v", err)
+	}
+	if got := server.Seen(); len(got) != 1 || got[0] != "enclave" {
+		t.Errorf("the backend saw %q", got)
 	}
 }
