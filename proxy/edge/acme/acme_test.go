@@ -497,3 +497,26 @@ func TestTheAuthoritysAdviceIsFollowed(t *testing.T) {
 		t.Errorf("renewed %v times, want once", n)
 	}
 }
+
+// A renewal that fails is told, and the old certificate serves. The name is of
+// this test only: certmagic remembers for a process which ones failed.
+func TestAFailedRenewalLeavesTheOldCertificate(t *testing.T) {
+	w := start(t, "late."+name, acme.TLSALPN01, pebble.Options{})
+	roots := w.issuers()
+	first, err := w.shown(roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.authority.Stop()
+	if err := w.certificates.TryToRenew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("an attempt failed", func() bool { return w.counted("failed") == 1 })
+	w.eventually("the log says so, with a remedy", func() bool {
+		return strings.Contains(w.log.String(), "the TLS certificate was not renewed; the old one serves") && strings.Contains(w.log.String(), "is VEGA_ACME_DIRECTORY right")
+	})
+	now, err := w.shown(roots)
+	if err != nil || now.SerialNumber.Cmp(first.SerialNumber) != 0 || w.usable() != nil {
+		t.Errorf("shown %v, %v, usable %v; want the first certificate", now, err, w.usable())
+	}
+}

@@ -81,3 +81,9 @@ var OpenStorage = openStorage
 
 // NewZapLog is the core that certmagic's lines go through.
 func NewZapLog(l *slog.Logger) zapcore.Core { return &zapLog{log: l} }
+
+// TryToRenew makes it time to renew from now on, and lets one attempt begin.
+func (a *Certificates) TryToRenew(ctx context.Context) error {
+	a.magic.RenewalWindowRatio = 1
+	return a.cache.RenewManagedCertificates(ctx)
+}
