@@ -25,7 +25,8 @@ import (
 // be read and judged without starting.
 type parts struct {
 	kek             *atrest.KEK
-	allowed         *allow.List
+	allowed         *allow.Current
+	proxies         *allow.List // who may name callers
 	certificates    edge.Certificates
 	apiRoots        *x509.CertPool // nil: the system's
 	vaspRoots       *x509.CertPool // nil: the system's
@@ -51,8 +52,10 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 		p.kek, err = atrest.NewKEK(key)
 	}
 	note(err)
-	p.allowed, err = allow.ParseList(s.CentralAllowlist)
-	note(named("VEGA_CENTRAL_ALLOWLIST", err))
+	p.proxies, err = allow.ParseList(s.TrustedProxies)
+	note(named("VEGA_TRUSTED_PROXIES", err))
+	p.allowed = new(allow.Current)
+	note(p.loadAllowlist(s))
 	files, err := edge.FileCertificates(s.TLSCertFile, s.TLSKeyFile)
 	if err == nil {
 		err = errors.Join(files.ValidAt(time.Now()), covers(files, s.PublicEndpoint.URL().Hostname()))
