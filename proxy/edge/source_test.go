@@ -87,6 +87,7 @@ func TestAMembersOwnHeaderIsIgnored(t *testing.T) {
 // A proxy that is slow with its header holds up nobody, gets no byte, and is
 // closed after 5 s.
 func TestASlowProxyHeaderHoldsUpNobody(t *testing.T) {
+	t.Parallel() // with nothing but its own 5 s
 	w := newSourceWorld(t, edge.Sources{ProxyProtocol: true})
 	var slow []net.Conn
 	for _, part := range []string{"", "P", "\r\n\r\n\x00", v2(0x21, 0x11, block4(member, 4000), "")[:20], v2(0x21, 0x11, block4(member, 4000), "")[:27]} {
@@ -255,7 +256,11 @@ func TestSourcesThatFitNothingAreRefused(t *testing.T) {
 func TestStoppingGivesUpUnreadHeaders(t *testing.T) {
 	w := newSourceWorld(t, edge.Sources{ProxyProtocol: true})
 	conn := dial(t, balancer, w.addr)
-	w.mustShakeBehind("PROXY TCP4 127.0.0.3 127.0.0.2 4000 8443\r\n")
+	r, err := w.clientBehind(balancer, "PROXY TCP4 127.0.0.3 127.0.0.2 4000 8443\r\n", "h2").Get("https://" + w.addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read(t, r)
 	w.stop()
 	if got, _ := io.ReadAll(conn); len(got) != 0 {
 		t.Errorf("the waiting proxy was sent % x", got)
