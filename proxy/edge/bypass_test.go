@@ -457,8 +457,6 @@ func (w *world) forbiddenKept(name string, conn *tls.Conn, lines, reason string)
 	return w.mustTLS(conn.LocalAddr().(*net.TCPAddr).IP.String())
 }
 
-func (w *world) keptTLS(from string) *tls.Conn { return w.mustTLS(from) }
-
 // raw makes a request with the header lines given, and returns the answer with
 // its body read, nil if there is none.
 func (w *world) raw(conn *tls.Conn, lines string) *http.Response {
