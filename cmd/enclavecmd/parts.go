@@ -27,7 +27,8 @@ import (
 // be read and judged without starting.
 type parts struct {
 	kek             *atrest.KEK
-	allowed         *allow.List
+	allowed         *allow.Current
+	proxies         *allow.List       // who may name callers
 	certificates    edge.Certificates // from files; nil: automatic
 	automatic       acme.Config       // as far as the settings say
 	apiTrust        *outward.Trust    // of the central server
@@ -54,8 +55,10 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 		p.kek, err = atrest.NewKEK(key)
 	}
 	note(err)
-	p.allowed, err = allow.ParseList(s.CentralAllowlist)
-	note(named("VEGA_CENTRAL_ALLOWLIST", err))
+	p.proxies, err = allow.ParseList(s.TrustedProxies)
+	note(named("VEGA_TRUSTED_PROXIES", err))
+	p.allowed = new(allow.Current)
+	note(p.loadAllowlist(s))
 	note(p.readCertificates(s))
 	p.apiTrust, err = outward.ReadTrust(outward.Files{
 		Roots: s.APIRootsFile, Cert: s.APICertFile, Key: s.APIKeyFile,

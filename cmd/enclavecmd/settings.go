@@ -15,6 +15,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/plugins/standard"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 )
 
 // Prefix begins the name of every setting of the enclave.
@@ -32,7 +33,12 @@ type Settings struct {
 
 	PublicEndpoint   settings.URL    `env:"VEGA_ENCLAVE_PUBLIC_ENDPOINT" required:"true" group:"Public listener" doc:"https URL at which the central server reaches this enclave; it may have a path."`
 	PublicListen     settings.Listen `env:"VEGA_PUBLIC_LISTEN" envDefault:":8443" doc:"Where to listen for the central server."`
-	CentralAllowlist string          `env:"VEGA_CENTRAL_ALLOWLIST" required:"true" doc:"Addresses and networks the central server connects from, comma separated; nobody else sees a certificate. IP addresses only, no names."`
+	CentralAllowlist string          `env:"VEGA_CENTRAL_ALLOWLIST" reload:"true" doc:"Addresses and networks the central server connects from, comma separated; nobody else sees a certificate. IP addresses only, no names."`
+	AllowlistFile    string          `env:"VEGA_CENTRAL_ALLOWLIST_FILE" reload:"true" doc:"File with that list instead, which may also have line breaks and comments that begin with #; without entries nobody may connect."`
+	ReportOnly       bool            `env:"VEGA_UNSAFE_ALLOWLIST_REPORT_ONLY" envDefault:"false" doc:"Lets in who is not on the list, and only counts and logs it; requests must still be signed by the central server."`
+	TrustedProxies   string          `env:"VEGA_TRUSTED_PROXIES" doc:"Load balancers that name the caller, addresses and networks as in VEGA_CENTRAL_ALLOWLIST; unset, nobody's word counts."`
+	ProxyProtocol    string          `env:"VEGA_PROXY_PROTOCOL" envDefault:"off" oneof:"off|require" doc:"require: only VEGA_TRUSTED_PROXIES may connect, each connection begins with a PROXY header (version 1 or 2), and the address in it is judged."`
+	ForwardedHeader  string          `env:"VEGA_FORWARDED_HEADER" doc:"The one header in which VEGA_TRUSTED_PROXIES that speak HTTPS to us name the caller, such as X-Forwarded-For; unset, none is read."`
 	TLSCertFile      string          `env:"VEGA_TLS_CERT_FILE" doc:"PEM file with the certificate chain of the public endpoint, leaf first; unset, certificates are automatic."`
 	TLSKeyFile       string          `env:"VEGA_TLS_KEY_FILE" doc:"PEM file with the private key of that certificate."`
 
@@ -171,6 +177,7 @@ func (s *Settings) Check() []error {
 		"VEGA_VERIFICATION_SOCKET: must be a path that begins with / and has at most %d bytes", longestSocket)
 	rule(s.VerificationSocket == "" || s.callsPlainHTTP(),
 		"VEGA_VERIFICATION_SOCKET: no URL of the VASP API uses it: write those that shall as http://localhost/path")
+	errs = append(errs, s.checkSources()...)
 	if s.KeySource == defaultKeySource {
 		_, err := s.KEK()
 		rule(err == nil, "%w", err)
@@ -198,6 +205,32 @@ func (s *Settings) ACMEStorageDir() string {
 	}
 	return s.DatabaseFile + ".acme"
 }
+
+// checkSources wants one list of callers, and somebody to trust before a
+// caller's name is taken from another machine.
+func (s *Settings) checkSources() []error {
+	var errs []error
+	rule := func(ok bool, sentence string) {
+		if !ok {
+			errs = append(errs, errors.New(sentence))
+		}
+	}
+	required, named := s.ProxyProtocol == requireProxyProtocol, s.ForwardedHeader != ""
+	rule(s.CentralAllowlist != "" || s.AllowlistFile != "", "VEGA_CENTRAL_ALLOWLIST is not set: give the addresses that the central server connects from, or VEGA_CENTRAL_ALLOWLIST_FILE with them")
+	rule(s.CentralAllowlist == "" || s.AllowlistFile == "", "VEGA_CENTRAL_ALLOWLIST and VEGA_CENTRAL_ALLOWLIST_FILE are both set: keep one of them")
+	rule(!required || s.TrustedProxies != "", "VEGA_PROXY_PROTOCOL: nobody is trusted to send the header; set VEGA_TRUSTED_PROXIES to the load balancers' addresses, or VEGA_PROXY_PROTOCOL=off")
+	rule(!named || s.TrustedProxies != "", "VEGA_FORWARDED_HEADER: nobody is trusted to send it; set VEGA_TRUSTED_PROXIES to the load balancers' addresses, or unset VEGA_FORWARDED_HEADER")
+	rule(!required || !named, "VEGA_PROXY_PROTOCOL and VEGA_FORWARDED_HEADER are both set: a load balancer that passes TLS on sends the PROXY protocol, one that ends TLS sends the header; keep one of them")
+	rule(s.TrustedProxies == "" || required || named, "VEGA_TRUSTED_PROXIES: nothing is read from them; set VEGA_PROXY_PROTOCOL=require or VEGA_FORWARDED_HEADER, or unset VEGA_TRUSTED_PROXIES")
+	if named {
+		err := edge.CheckForwardedHeader(s.ForwardedHeader)
+		rule(err == nil, fmt.Sprintf("VEGA_FORWARDED_HEADER: %v", err))
+	}
+	return errs
+}
+
+// requireProxyProtocol is the value of VEGA_PROXY_PROTOCOL that turns it on.
+const requireProxyProtocol = "require"
 
 // longestSocket is the longest path of a Unix socket that every system
 // connects to, in bytes.
@@ -243,6 +276,7 @@ func (s *Settings) Warnings() []string {
 	}
 	warn(s.UnsafeServerHost.IsSet() && !s.UnsafeServerHost.Unmap().IsLoopback() && !s.ServerToken.IsSet(),
 		"VEGA_UNSAFE_SERVER_HOST lets other machines read and send personal data: set VEGA_SERVER_TOKEN at least")
+	warn(s.ReportOnly, "VEGA_UNSAFE_ALLOWLIST_REPORT_ONLY lets everybody see the certificate and send requests: only central's signature stands between them and this enclave; unset it when the log is as you expect")
 	warn(s.UnsafePlainHTTP, "VEGA_UNSAFE_VERIFICATION_HTTP lets personal data and the token travel in clear")
 	warn(s.AuthorizationKey != "" && !s.AuthorizationToken.IsSet(),
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set")

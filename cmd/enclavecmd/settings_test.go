@@ -79,7 +79,7 @@ func TestSettingsNeeded(t *testing.T) {
 			t.Errorf("with nothing set, an error says something else: %s", line)
 		}
 	}
-	required := 2 // the encryption key, which only the default key source needs, and one of two ways to a certificate
+	required := 3 // the encryption key, which only the default key source needs; a list of callers and a certificate, each in one of two ways
 	for _, setting := range settings.Describe(&s) {
 		if setting.Required {
 			required++
@@ -118,6 +118,13 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY=X Api":                      "VEGA_VERIFICATION_AUTHORIZATION_KEY: is not the name of an HTTP header",
 		"VEGA_VERIFICATION_AUTHORIZATION_TOKEN=a\r\nX-Evil: b":           "VEGA_VERIFICATION_AUTHORIZATION_TOKEN: must be printable ASCII",
 		"VEGA_VERIFICATION_CALLBACK_API_PATH=https://b.example/c?x=1":    "VEGA_VERIFICATION_CALLBACK_API_PATH: must not have a query",
+		"VEGA_CENTRAL_ALLOWLIST=":                                        "VEGA_CENTRAL_ALLOWLIST is not set: ",
+		"VEGA_CENTRAL_ALLOWLIST_FILE=list":                               "VEGA_CENTRAL_ALLOWLIST and VEGA_CENTRAL_ALLOWLIST_FILE are both set: keep one",
+		"VEGA_PROXY_PROTOCOL=require":                                    "VEGA_PROXY_PROTOCOL: nobody is trusted to send the header; set VEGA_TRUSTED_PROXIES",
+		"VEGA_PROXY_PROTOCOL=on":                                         "VEGA_PROXY_PROTOCOL: must be one of off, require",
+		"VEGA_FORWARDED_HEADER=X-Forwarded-For":                          "VEGA_FORWARDED_HEADER: nobody is trusted to send it; set VEGA_TRUSTED_PROXIES",
+		"VEGA_TRUSTED_PROXIES=192.0.2.7":                                 "VEGA_TRUSTED_PROXIES: nothing is read from them; set VEGA_PROXY_PROTOCOL=require or VEGA_FORWARDED_HEADER",
+		"VEGA_UNSAFE_ALLOWLIST_REPORT_ONLY=yes":                          "VEGA_UNSAFE_ALLOWLIST_REPORT_ONLY: ",
 		"VEGA_RETENTION_PERIOD_DAYS=0":                                   "VEGA_RETENTION_PERIOD_DAYS: must be a whole number from 1 to 3650",
 		"VEGA_CLOCK_SKEW_MS=600001":                                      "VEGA_CLOCK_SKEW_MS: must be a whole number from 0 to 600000",
 		"VEGA_PEER_TRUST=yes":                                            "VEGA_PEER_TRUST: must be one of tofu, verified",
@@ -155,6 +162,26 @@ func TestSettingsRefuseASocketThatNothingUses(t *testing.T) {
 	}
 }
 
+// Each wrong way to say who stands between the caller and us is one error.
+func TestSettingsRefuseProxiesThatFitNothing(t *testing.T) {
+	for _, c := range []struct {
+		want    string
+		changes []string
+	}{
+		{"VEGA_PROXY_PROTOCOL and VEGA_FORWARDED_HEADER are both set", []string{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_PROXY_PROTOCOL=require", "VEGA_FORWARDED_HEADER=Forwarded"}},
+		{"VEGA_FORWARDED_HEADER: is not the name of one HTTP header", []string{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_FORWARDED_HEADER=X-Forwarded-For,X-Real-IP"}},
+		{"VEGA_FORWARDED_HEADER: is not the name of one HTTP header", []string{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_FORWARDED_HEADER=X_Forwarded_For"}},
+		{"VEGA_FORWARDED_HEADER: is not the name of one HTTP header", []string{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_FORWARDED_HEADER=X-Forwarded-For:"}},
+		{"VEGA_FORWARDED_HEADER: names a header that callers send for something else", []string{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_FORWARDED_HEADER=host"}},
+		{"VEGA_FORWARDED_HEADER: names a header that callers send for something else", []string{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_FORWARDED_HEADER=User-Agent"}},
+	} {
+		_, _, err := load(c.changes...)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: Load = %v, want the one error %q", c.changes, err, c.want)
+		}
+	}
+}
+
 func TestSettingsAllow(t *testing.T) {
 	for _, changes := range [][]string{
 		{"VEGA_UNSAFE_SERVER_HOST=0.0.0.0"},
@@ -169,6 +196,10 @@ func TestSettingsAllow(t *testing.T) {
 		{"VEGA_API_CLIENT_CERT_FILE=c.pem", "VEGA_API_CLIENT_KEY_FILE=k.pem"},
 		{"VEGA_ENCLAVE_MODE="},
 		{"VEGA_TLS_CERT_FILE=", "VEGA_TLS_KEY_FILE=", "VEGA_ACME_TERMS_AGREED=true"},
+		{"VEGA_CENTRAL_ALLOWLIST=", "VEGA_CENTRAL_ALLOWLIST_FILE=list"},
+		{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_PROXY_PROTOCOL=require"},
+		{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_FORWARDED_HEADER=x-forwarded-for"},
+		{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_FORWARDED_HEADER=Forwarded", "VEGA_PROXY_PROTOCOL=off"},
 		{"VEGA_VERIFICATION_CALLBACK_API_PATH="},
 	} {
 		if _, _, err := load(changes...); err != nil {
@@ -185,6 +216,7 @@ func TestSettingsWarn(t *testing.T) {
 		"VEGA_UNSAFE_VERIFICATION_HTTP=true":            "VEGA_UNSAFE_VERIFICATION_HTTP lets personal data and the token travel in clear",
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY=X-Api-Key": "VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set",
 		"VEGA_ACME_TERMS_AGREED=true":                   "VEGA_ACME_TERMS_AGREED does nothing: the certificate is the one that VEGA_TLS_CERT_FILE names",
+		"VEGA_UNSAFE_ALLOWLIST_REPORT_ONLY=true":        "VEGA_UNSAFE_ALLOWLIST_REPORT_ONLY lets everybody see the certificate and send requests: only central's signature stands between them and this enclave; unset it when the log is as you expect",
 		"VEGA_PUBLIC_KEY_TTL=599999":                    "VEGA_PUBLIC_KEY_TTL is below its minimum: using 600000",
 		"VEGA_SERVER_PROT=1":                            "VEGA_SERVER_PROT is not a setting of this program: did you mean VEGA_SERVER_PORT?",
 	} {

@@ -64,8 +64,11 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *pro
 	if err != nil {
 		return nil, configError{err}
 	}
+	if err := p.emptyAllowlist(); err != nil {
+		logger.Warn("settings: " + err.Error())
+	}
 	public, err := edge.Listen(ctx, edge.Config{
-		Address: string(s.PublicListen), Certificates: certificates, Allow: p.allowed,
+		Address: string(s.PublicListen), Certificates: certificates, Allow: p.allowed, Sources: p.sources(s),
 		Namespace: "enclave", Metrics: registry, Log: logger, Now: time.Now,
 	})
 	if err != nil {

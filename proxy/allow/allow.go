@@ -80,6 +80,34 @@ func Union(lists ...*List) *List {
 	return all
 }
 
+// Overlap is an entry of l that shares an address with others, in the form
+// that ParseList reads; empty when there is none.
+func (l *List) Overlap(others *List) string {
+	if l == nil || others == nil {
+		return ""
+	}
+	for host := range l.hosts {
+		if others.Contains(host) {
+			return host.String()
+		}
+	}
+	for _, network := range l.networks {
+		if others.overlaps(network) {
+			return spell(network)
+		}
+	}
+	return ""
+}
+
+func (l *List) overlaps(network netip.Prefix) bool {
+	for host := range l.hosts {
+		if network.Contains(host) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(l.networks, network.Overlaps)
+}
+
 func (l *List) addHost(addr netip.Addr) {
 	if l.hosts == nil {
 		l.hosts = make(map[netip.Addr]struct{})
@@ -107,6 +135,21 @@ func NewCurrent(l *List) *Current {
 	c.Swap(l)
 	return c
 }
+
+// Load reads text as ParseList does and makes it the list from now on. An
+// error names the entries and what to write instead, and leaves the list of
+// before in force; an entry that shares an address with proxies is one, since
+// everybody comes from a proxy's address.
+func (c *Current) Load(text string, proxies *List) error {
+	list, err := ParseCallers(text, proxies)
+	if err == nil {
+		c.Swap(list)
+	}
+	return err
+}
+
+// Len is the number of entries of the list of this moment.
+func (c *Current) Len() int { return c.list.Load().Len() }
 
 // Swap makes l the list from now on and returns the one before. Whoever is
 // connected already stays connected.

@@ -287,6 +287,63 @@ func TestCurrentIsExchangedWhileInUse(t *testing.T) {
 	}
 }
 
+// Everybody who comes through a proxy has its address: were that a caller's,
+// the list would hold everybody.
+func TestAProxyIsNoCaller(t *testing.T) {
+	for _, c := range []struct{ callers, proxies, entry string }{
+		{"192.0.2.1", "192.0.2.1", "192.0.2.1"},
+		{"192.0.2.9, 192.0.2.1", "192.0.2.0/29", "192.0.2.1"},
+		{"192.0.2.0/28", "192.0.2.7", "192.0.2.0/28"},
+		{"192.0.2.0/28", "192.0.2.0/24", "192.0.2.0/28"},
+		{"192.0.2.0/24", "192.0.2.128/25", "192.0.2.0/24"},
+		{"::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"},
+		{"unsafe:0.0.0.0/0", "192.0.2.1", "unsafe:0.0.0.0/0"},
+		{"192.0.2.1", "unsafe:0.0.0.0/0", "192.0.2.1"},
+		{"2001:db8::1", "2001:db8::/64", "2001:db8::1"},
+		{"unsafe:::/0", "2001:db8::/64", "unsafe:::/0"},
+	} {
+		current := allow.NewCurrent(mustParse(t, "198.51.100.1"))
+		err := current.Load(c.callers, mustParse(t, c.proxies))
+		if err == nil || !strings.Contains(err.Error(), `"`+c.entry+`": holds a trusted proxy`) {
+			t.Errorf("callers %q, proxies %q: %v, want one about %q", c.callers, c.proxies, err, c.entry)
+		}
+		if !current.Contains(netip.MustParseAddr("198.51.100.1")) || current.Len() != 1 {
+			t.Errorf("callers %q: the list of before is gone", c.callers)
+		}
+	}
+	for _, c := range []struct{ callers, proxies string }{
+		{"192.0.2.1", ""}, {"", "192.0.2.1"}, {"192.0.2.1", "192.0.2.2"}, {"192.0.2.0/28", "192.0.2.16/28"},
+		{"unsafe:0.0.0.0/0", "2001:db8::1"}, {"unsafe:::/0", "192.0.2.1"}, {"2001:db8::/64", "2001:db8:0:1::/64"},
+	} {
+		if err := new(allow.Current).Load(c.callers, mustParse(t, c.proxies)); err != nil {
+			t.Errorf("callers %q, proxies %q: %v", c.callers, c.proxies, err)
+		}
+	}
+}
+
+// A list that cannot be read changes nothing, and the error says what to do.
+func TestAnInvalidListKeepsTheOneBefore(t *testing.T) {
+	current := allow.NewCurrent(mustParse(t, "192.0.2.1,192.0.2.2"))
+	for text, want := range map[string]string{
+		"192.0.2.3, central.example": `"central.example": domain names are refused`,
+		"0.0.0.0/0":                  `"0.0.0.0/0": wider than /24`,
+		"192.0.2.3, fe80::1%eth0":    `"fe80::1%eth0": zones are refused`,
+	} {
+		if err := current.Load(text, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Load(%q): %v, want %q", text, err, want)
+		}
+	}
+	if current.Contains(netip.MustParseAddr("192.0.2.3")) || !current.Contains(netip.MustParseAddr("192.0.2.1")) || current.Len() != 2 {
+		t.Error("a list that cannot be read changed who may connect")
+	}
+	if err := current.Load("192.0.2.3", nil); err != nil || !current.Contains(netip.MustParseAddr("192.0.2.3")) || current.Contains(netip.MustParseAddr("192.0.2.1")) {
+		t.Errorf("a good list: %v, and it does not judge", err)
+	}
+	if err := current.Load("# nobody", nil); err != nil || current.Len() != 0 {
+		t.Errorf("an empty list: %v, %d entries", err, current.Len())
+	}
+}
+
 func FuzzParseList(f *testing.F) {
 	for _, seed := range []string{
 		"192.0.2.1", "2001:db8::/56 # x", "unsafe:0.0.0.0/0", "central.example", "::ffff:192.0.2.0/120", "fe80::1%eth0", "192.0.2.1/24", "a,b c\n#d", "[::1]:80", "unsafe:",

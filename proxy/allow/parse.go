@@ -48,6 +48,19 @@ func ParseList(text string) (*List, error) {
 	return list, nil
 }
 
+// ParseCallers is ParseList for a list of callers that may come through
+// proxies: no proxy may be on it. Proxies may be nil.
+func ParseCallers(text string, proxies *List) (*List, error) {
+	list, err := ParseList(text)
+	if err != nil {
+		return nil, err
+	}
+	if entry := list.Overlap(proxies); entry != "" {
+		return nil, fmt.Errorf("%s: holds a trusted proxy, and would let in everybody who comes through it; give the callers' own addresses here and the proxy's there", shorten(entry))
+	}
+	return list, nil
+}
+
 func entries(text string) []string {
 	var all []string
 	for line := range strings.Lines(text) {

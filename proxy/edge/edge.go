@@ -2,7 +2,8 @@
 // strangers can reach.
 //
 // Who may connect is judged three times, each time by the address of the TCP
-// peer and never by a header (attack N1): at accept, before a byte of TLS is
+// peer, or by the one that a trusted proxy names if Config.Sources says so, and
+// never by another header (attack N1): at accept, before a byte of TLS is
 // read or written; at the ClientHello, when a certificate authority's
 // validator is expected and strangers are let that far; and at each request,
 // so that a list exchanged meanwhile counts for open connections too.
@@ -50,6 +51,7 @@ type Config struct {
 	Address      string       // host:port to listen on; port 0 takes any free one
 	Certificates Certificates // what to show to callers
 	Allow        Addresses    // who may connect
+	Sources      Sources      // how a caller behind a proxy is known
 
 	// MaxConns and MaxConnsPerSource cap open connections. Zero takes 2000
 	// and 1024.
@@ -78,6 +80,9 @@ type Listener struct {
 // now is an error too. The caller must Serve or Close.
 func Listen(ctx context.Context, c Config) (*Listener, error) {
 	c = c.withDefaults()
+	if err := c.Sources.check(); err != nil {
+		return nil, err
+	}
 	if v, ok := c.Certificates.(interface{ ValidAt(time.Time) error }); ok {
 		if err := v.ValidAt(c.Now()); err != nil {
 			return nil, err
@@ -117,7 +122,8 @@ func (e *Listener) Close() error { return e.gate.Close() }
 // requests in progress finish for as long as Config.Drain, and returns nil; an
 // error says that some did not finish, or that the socket failed.
 //
-// h sees r.RemoteAddr as the socket gave it. A panic in h answers 500 and is
+// h sees in r.RemoteAddr who calls: the socket's other end, or whom a trusted
+// proxy named. A panic in h answers 500 and is
 // logged without its text, which may hold what a request held (attack L3).
 func (e *Listener) Serve(ctx context.Context, h http.Handler) error {
 	server := e.server(context.WithoutCancel(ctx), h)

@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -375,7 +376,8 @@ func newWorld(t *testing.T, c edge.Config) *world {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
 		fmt.Fprintf(rw, "%s %s from %s", r.Method, r.URL.Path, host)
 	}
-	c.Address, c.Allow, c.Certificates, c.Namespace, c.Metrics, c.Now = server+":0", w.allow, w.certs, "enclave", w.registry, time.Now
+	c.Address = cmp.Or(c.Address, server+":0")
+	c.Allow, c.Certificates, c.Namespace, c.Metrics, c.Now = w.allow, w.certs, "enclave", w.registry, time.Now
 	c.Log = slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	e, err := edge.Listen(t.Context(), c)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
 	"time"
 
@@ -22,12 +21,9 @@ var noContext = context.Background()
 func (e *Listener) guard(next http.Handler) http.Handler {
 	recovering := Recover(e.config.Log, e.metrics.panics.Inc, next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		source := requestAddress(r)
+		r, ok := e.identify(w, r)
 		switch {
-		case !e.config.Allow.Contains(source):
-			e.gate.refuse(reasonRequest, source)
-			w.Header().Set("Connection", "close")
-			http.Error(w, "forbidden", http.StatusForbidden)
+		case !ok:
 		case r.URL.IsAbs() || r.URL.Host != "":
 			http.Error(w, "the request target must be a path", http.StatusBadRequest)
 		case r.Header.Get("Content-Encoding") != "":
@@ -36,16 +32,6 @@ func (e *Listener) guard(next http.Handler) http.Handler {
 			recovering.ServeHTTP(w, r)
 		}
 	})
-}
-
-// requestAddress is the address of the TCP peer that a request came from, as
-// net/http took it from the socket.
-func requestAddress(r *http.Request) netip.Addr {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return from.Addr().Unmap()
 }
 
 // Recover runs next and turns a panic into a 500 of the contract's form (2.0);
@@ -104,14 +90,19 @@ const (
 	reasonRequest  reason = "request"      // address no longer on the list
 	reasonTotal    reason = "total-limit"  // too many connections
 	reasonSource   reason = "source-limit" // too many connections from one address
+
+	reasonProxyHeader reason = "proxy-header"     // a proxy sent no good PROXY header
+	reasonHealthCheck reason = "health-check"     // a proxy connected for nobody
+	reasonForwarded   reason = "forwarded-header" // a proxy sent no good forwarding header
 )
 
-var reasons = []reason{reasonStranger, reasonHello, reasonRequest, reasonTotal, reasonSource}
+var reasons = []reason{reasonStranger, reasonHello, reasonRequest, reasonTotal, reasonSource, reasonProxyHeader, reasonHealthCheck, reasonForwarded}
 
 type metrics struct {
-	refused map[reason]prometheus.Counter
-	open    prometheus.Gauge
-	panics  prometheus.Counter
+	refused     map[reason]prometheus.Counter
+	wouldRefuse prometheus.Counter
+	open        prometheus.Gauge
+	panics      prometheus.Counter
 }
 
 func newMetrics(c Config) *metrics {
@@ -131,6 +122,7 @@ func newMetrics(c Config) *metrics {
 	for _, r := range reasons {
 		m.refused[r] = refused.WithLabelValues(string(r))
 	}
+	m.wouldRefuse = m.list(c)
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(refused, m.open, m.panics)
 		m.expiry(c)
