@@ -203,31 +203,6 @@ func TestStrangersTakeFewPlaces(t *testing.T) {
 	}
 }
 
-func TestRequestsThatAreRefused(t *testing.T) {
-	w := newWorld(t, edge.Config{})
-	for name, c := range map[string]struct {
-		request string
-		want    string
-	}{
-		"content encoding": {"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n", "415"},
-		"absolute target":  {"GET https://other.example/ HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
-		"authority target": {"CONNECT other.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
-		"long header":      {"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 32<<10) + "\r\n\r\n", "431"},
-		"unknown transfer": {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", "501"},
-		"two lengths":      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400"},
-	} {
-		conn := w.mustTLS(member)
-		_, _ = io.WriteString(conn, c.request)
-		status := make([]byte, len("HTTP/1.1 200"))
-		if _, err := io.ReadFull(conn, status); err != nil || !strings.HasSuffix(string(status), c.want) {
-			t.Errorf("%s: %q, %v; want %s", name, status, err, c.want)
-		}
-	}
-	if n := w.requests.Load(); n != 0 {
-		t.Errorf("the handler saw %d of them", n)
-	}
-}
-
 // A panic's text may hold what the request held (attack L3).
 func TestAPanicIsLoggedWithoutItsText(t *testing.T) {
 	w := newWorld(t, edge.Config{})
