@@ -105,32 +105,6 @@ func TestAListExchangedCountsForOpenConnections(t *testing.T) {
 	w.wantRefused("request", 1)
 }
 
-func TestOnlyModernTLS(t *testing.T) {
-	w := newWorld(t, edge.Config{})
-	for name, c := range map[string]*tls.Config{
-		"TLS 1.1":          {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11},
-		"CBC":              {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}},
-		"CBC-SHA256":       {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256}},
-		"RSA key exchange": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}},
-	} {
-		if _, err := w.handshake(member, c); err == nil {
-			t.Errorf("%s: handshake succeeded", name)
-		}
-	}
-	for name, c := range map[string]*tls.Config{
-		"TLS 1.2 AEAD": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}},
-		"TLS 1.3":      {MinVersion: tls.VersionTLS13},
-	} {
-		if _, err := w.handshake(member, c); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	state, err := w.handshake(member, &tls.Config{})
-	if err != nil || state.CurveID != tls.X25519MLKEM768 {
-		t.Errorf("default key exchange %v, %v; want X25519MLKEM768", state.CurveID, err)
-	}
-}
-
 // While a validator is expected, a stranger gets a certificate only for a
 // hello that offers acme-tls/1 and nothing else, and then no request.
 func TestOnlyAValidatorsHelloPasses(t *testing.T) {
@@ -324,6 +298,7 @@ func TestFileCertificatesSaysWhatIsWrong(t *testing.T) {
 type world struct {
 	t        *testing.T
 	addr     string
+	listener *edge.Listener
 	roots    *x509.CertPool
 	allow    *allow.Current
 	certs    *certificates
@@ -356,7 +331,7 @@ func newWorld(t *testing.T, c edge.Config) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.addr = e.Addr().String()
+	w.addr, w.listener = e.Addr().String(), e
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
 	stopped := make(chan struct{})

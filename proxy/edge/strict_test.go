@@ -224,7 +224,7 @@ func TestRequestsThatAreRefusedOnHTTP2(t *testing.T) {
 		do   func(*http.Request)
 	}{
 		"no length":        {411, func(r *http.Request) { r.ContentLength = -1 }},
-		"too long":         {413, func(r *http.Request) { big(r, 4<<20) }},
+		"too long":         {413, func(r *http.Request) { lengthen(r, 4<<20) }},
 		"another host":     {421, func(r *http.Request) { r.Host = "other.example" }},
 		"TRACE":            {405, func(r *http.Request) { r.Method = "TRACE" }},
 		"GET with a body":  {400, func(r *http.Request) { r.Method = "GET" }},
@@ -252,7 +252,7 @@ func TestRequestsThatAreRefusedOnHTTP2(t *testing.T) {
 	}
 }
 
-func big(r *http.Request, n int) {
+func lengthen(r *http.Request, n int) {
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(make([]byte, n))), int64(n)
 }
 
