@@ -49,8 +49,7 @@ type Config struct {
 	MaxConns          int
 	MaxConnsPerSource int
 
-	// MaxBody is the longest body of a request, in bytes. Zero takes 288 KiB,
-	// more than an envelope has.
+	// MaxBody is the longest body of a request, in bytes. Zero takes 1 MiB.
 	MaxBody int64
 
 	// MaxInFlight and MaxInFlightPerSource cap requests that are being

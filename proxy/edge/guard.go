@@ -46,7 +46,7 @@ func (e *Listener) guard(next http.Handler) http.Handler {
 		for _, rule := range rules {
 			if rule.broken(r) {
 				e.metrics.broken[rule.name].Inc()
-				Refuse(w, r, rule.status, rule.text)
+				refuse(w, r, rule)
 				return
 			}
 		}
@@ -69,30 +69,30 @@ type rule struct {
 // are about no more, and its server refuses it.
 func (e *Listener) rules() []rule {
 	return []rule{
-		{"version", http.StatusHTTPVersionNotSupported, "speak HTTP/1.1 or h2", func(r *http.Request) bool {
+		{"version", http.StatusHTTPVersionNotSupported, "Speak HTTP/1.1 or h2.", func(r *http.Request) bool {
 			return r.ProtoMajor == 1 && r.ProtoMinor > 1
 		}},
-		{"method", http.StatusMethodNotAllowed, "use GET, HEAD, POST or PUT", oddMethod},
-		{"target", http.StatusBadRequest, "the request target must be a path", func(r *http.Request) bool {
+		{"method", http.StatusMethodNotAllowed, "Use GET, HEAD, POST or PUT.", oddMethod},
+		{"target", http.StatusBadRequest, "The request target must be a path.", func(r *http.Request) bool {
 			return r.URL.IsAbs() || r.URL.Host != "" || !strings.HasPrefix(r.RequestURI, "/") || strings.HasPrefix(r.RequestURI, "//")
 		}},
-		{"host", http.StatusMisdirectedRequest, "no such host here", e.otherHost},
-		{"length", http.StatusLengthRequired, "send a Content-Length, and no Transfer-Encoding", func(r *http.Request) bool {
+		{"host", http.StatusMisdirectedRequest, "There is no such host here.", e.otherHost},
+		{"length", http.StatusLengthRequired, "Send a Content-Length, and no Transfer-Encoding.", func(r *http.Request) bool {
 			return r.ContentLength < 0 || len(r.TransferEncoding) > 0
 		}},
-		{"body", http.StatusBadRequest, "this method takes no body", func(r *http.Request) bool {
+		{"body", http.StatusBadRequest, "This method takes no body.", func(r *http.Request) bool {
 			return r.ContentLength > 0 && (r.Method == http.MethodGet || r.Method == http.MethodHead)
 		}},
-		{"too-large", http.StatusRequestEntityTooLarge, "the body is too large", func(r *http.Request) bool {
+		{"too-large", http.StatusRequestEntityTooLarge, "The body is larger than this listener takes.", func(r *http.Request) bool {
 			return r.ContentLength > e.config.MaxBody
 		}},
-		{"encoding", http.StatusUnsupportedMediaType, "send the body without content encoding", func(r *http.Request) bool {
+		{"encoding", http.StatusUnsupportedMediaType, "Send the body without content encoding.", func(r *http.Request) bool {
 			return len(r.Header["Content-Encoding"]) > 0
 		}},
-		{"expectation", http.StatusExpectationFailed, "no expectation but 100-continue is met", func(r *http.Request) bool {
+		{"expectation", http.StatusExpectationFailed, "No expectation but 100-continue is met.", func(r *http.Request) bool {
 			return !each(r.Header["Expect"], "100-continue")
 		}},
-		{"header", http.StatusBadRequest, "a header field is not one for this server", oddHeader},
+		{"header", http.StatusBadRequest, "A header field is not one for this server.", oddHeader},
 	}
 }
 
@@ -143,22 +143,28 @@ func each(fields []string, allowed ...string) bool {
 	return true
 }
 
-// Refuse answers a request whose body nobody wants, so that the answer
-// arrives: the client may be sending still, and a connection that is closed
-// meanwhile is reset. On HTTP/1.1 the connection ends, and with it all doubt
+// refuse answers a request that breaks a rule, in the form of the wire's and
+// the contract's errors. On HTTP/1.1 the connection ends, and with it all doubt
 // about where the next request begins.
-func Refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
-	if status == http.StatusMethodNotAllowed {
+func refuse(w http.ResponseWriter, r *http.Request, broken rule) {
+	if broken.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT")
 	}
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(text)+1))
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text+"\n")
+	writeProblem(w, broken.status, strings.ToUpper(broken.name), broken.text)
 	linger(w, r)
+}
+
+// writeProblem answers with a code and a sentence, neither of which needs to
+// be quoted.
+func writeProblem(w http.ResponseWriter, status int, code, message string) {
+	body := `{"code":"` + code + `","message":"` + message + `"}`
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body)
 }
 
 // linger reads on for a while what the client is still sending, after the
@@ -236,9 +242,7 @@ func Recover(l *slog.Logger, panicked func(), next http.Handler) http.Handler {
 				panicked()
 			}
 			l.Error("request handler panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			w.Header().Set("Content-Type", "application/json; charset=utf-8")
-			w.WriteHeader(http.StatusInternalServerError)
-			_, _ = io.WriteString(w, `{"code":"INTERNAL-ERROR","message":"The enclave failed; its log says why."}`)
+			writeProblem(w, http.StatusInternalServerError, "INTERNAL-ERROR", "The enclave failed; its log says why.")
 		}()
 		next.ServeHTTP(w, r)
 	})

@@ -2,11 +2,9 @@ package edge
 
 import (
 	"context"
-	"math"
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,7 +36,7 @@ const (
 	defaultConnsPerSource = 1024 // all of an enclave's traffic comes from central
 	defaultDrain          = 15 * time.Second
 
-	defaultBody              = 288 << 10
+	defaultBody              = 1 << 20
 	defaultInFlight          = 4096
 	defaultInFlightPerSource = 1024
 
@@ -133,11 +131,11 @@ func NewLoad(c LoadConfig) *Load {
 }
 
 // Limit lets next answer as many requests as there may be, and shed the
-// others; shed nil answers them with a bare 503.
+// others; shed nil answers them with 503 OVERLOADED.
 func (l *Load) Limit(next http.Handler, shed http.HandlerFunc) http.Handler {
 	if shed == nil {
 		shed = func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, "too many requests are being answered", http.StatusServiceUnavailable)
+			writeProblem(w, http.StatusServiceUnavailable, "OVERLOADED", "Too many requests are being answered; try again.")
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -198,8 +196,3 @@ func (l *Load) remove(source netip.Addr, less burden) {
 }
 
 func over[N int | int64](have, more, most N) bool { return most > 0 && have+more > most }
-
-// RetryAfter is the value of that header for a wait: whole seconds, at least one.
-func RetryAfter(wait time.Duration) string {
-	return strconv.Itoa(max(1, int(math.Ceil(wait.Seconds()))))
-}
