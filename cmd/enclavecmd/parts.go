@@ -2,6 +2,7 @@ package enclavecmd
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type parts struct {
 	kek             *atrest.KEK
 	allowed         *allow.List
 	certificates    edge.Certificates
+	clientAuth      edge.ClientAuth
 	apiRoots        *x509.CertPool // nil: the system's
 	vaspRoots       *x509.CertPool // nil: the system's
 	redisRoots      *x509.CertPool // nil: the system's
@@ -59,6 +61,9 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 		p.certificates = files
 	}
 	note(named("VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE", err))
+	note(edge.CheckGODEBUG(os.Getenv("GODEBUG")))
+	p.clientAuth, err = readClientAuth(s)
+	note(err)
 	p.apiRoots, err = readRoots(s.APIRootsFile)
 	note(named("VEGA_API_ROOTS_FILE", err))
 	p.vaspRoots, err = readRoots(s.VerificationRoots)
@@ -77,6 +82,23 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	note(named("VEGA_VERIFICATION_...", err))
 	p.suites, p.floor = suites(s.PreferredSuite)
 	return p, errors.Join(problems...)
+}
+
+// readClientAuth reads what is asked of central's client certificate. It may
+// be called again while the enclave runs, for edge.Listener.SetClientAuth.
+func readClientAuth(s *Settings) (a edge.ClientAuth, err error) {
+	var problems [2]error
+	a.CAs, problems[0] = readRoots(s.ClientCAFile)
+	a.Pins, problems[1] = edge.ParsePins(s.ClientKeyPins)
+	return a, errors.Join(named("VEGA_CENTRAL_CLIENT_CA_FILE", problems[0]), named("VEGA_CENTRAL_CLIENT_KEY_PINS", problems[1]))
+}
+
+// minVersion is the setting as crypto/tls has it.
+func minVersion(s *Settings) uint16 {
+	if s.TLSMinVersion == "1.3" {
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
 }
 
 // suites turns the policy into what we publish and what we seal to: with

@@ -13,6 +13,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/plugins/standard"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 )
 
 // Prefix begins the name of every setting of the enclave.
@@ -33,6 +34,10 @@ type Settings struct {
 	CentralAllowlist string          `env:"VEGA_CENTRAL_ALLOWLIST" required:"true" doc:"Addresses and networks the central server connects from, comma separated; nobody else sees a certificate. IP addresses only, no names."`
 	TLSCertFile      string          `env:"VEGA_TLS_CERT_FILE" required:"true" doc:"PEM file with the certificate chain of the public endpoint, leaf first."`
 	TLSKeyFile       string          `env:"VEGA_TLS_KEY_FILE" required:"true" doc:"PEM file with the private key of that certificate."`
+	TLSMinVersion    string          `env:"VEGA_TLS_MIN_VERSION" envDefault:"1.2" oneof:"1.2|1.3" doc:"Lowest version of TLS taken: 1.2, with AEAD suites only, or 1.3."`
+	ClientCAFile     string          `env:"VEGA_CENTRAL_CLIENT_CA_FILE" doc:"PEM file of authorities; set, the central server must also show a client certificate of one of them. Requests are signed in any case."`
+	ClientKeyPins    string          `env:"VEGA_CENTRAL_CLIENT_KEY_PINS" doc:"SHA-256 digests of public keys in base64, comma separated, sha256/ in front or not; set, the central server must also show a client certificate of one of these keys."`
+	PeerMessages     int             `env:"VEGA_PEER_MESSAGES_PER_SECOND" envDefault:"2000" range:"1-1000000" doc:"How many messages of one counterparty are taken in a second, five times as many for a moment; more are asked to come later, with 429."`
 
 	Mode          string           `env:"VEGA_ENCLAVE_MODE" envDefault:"TR" unset:"assuming TR (Travel Rule)" group:"Alliance" doc:"What the enclave does; TR, the Travel Rule, is the one mode offered."`
 	VASPID        identity.VASPID  `env:"VEGA_VASP_ID" required:"true" doc:"This VASP's id in the alliance, a decimal number."`
@@ -141,6 +146,8 @@ func (s *Settings) Check() []error {
 	rule(!s.ServerToken.IsSet() || visible.MatchString(s.ServerToken.Reveal()), "VEGA_SERVER_TOKEN: must be printable ASCII without blanks")
 	rule(!s.AuthorizationToken.IsSet() || fieldValue.MatchString(s.AuthorizationToken.Reveal()), "VEGA_VERIFICATION_AUTHORIZATION_TOKEN: must be printable ASCII")
 	rule(s.AuthorizationKey == "" || fieldName.MatchString(s.AuthorizationKey), "VEGA_VERIFICATION_AUTHORIZATION_KEY: is not the name of an HTTP header")
+	_, err := edge.ParsePins(s.ClientKeyPins)
+	rule(err == nil, "%w", named("VEGA_CENTRAL_CLIENT_KEY_PINS", err))
 	if s.KeySource == defaultKeySource {
 		_, err := s.KEK()
 		rule(err == nil, "%w", err)
