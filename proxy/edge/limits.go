@@ -26,6 +26,7 @@ const (
 	headerBytes = 16 << 10 // of all fields; net/http lets 4 KiB more pass
 
 	h2Streams       = 100              // at once, on one connection
+	h2Frame         = 16 << 10         // the smallest maximum there may be
 	h2StreamBuffer  = 256 << 10        // bytes of a body that nobody has read yet
 	h2ConnBuffer    = 1 << 20          // the same, of all streams of a connection
 	h2PingAfter     = 30 * time.Second // of silence
@@ -67,7 +68,8 @@ func (e *Listener) server(ctx context.Context, h http.Handler) *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    headerBytes,
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: h2Streams, MaxReceiveBufferPerStream: h2StreamBuffer, MaxReceiveBufferPerConnection: h2ConnBuffer,
+			MaxConcurrentStreams: h2Streams, MaxReadFrameSize: h2Frame,
+			MaxReceiveBufferPerStream: h2StreamBuffer, MaxReceiveBufferPerConnection: h2ConnBuffer,
 			SendPingTimeout: h2PingAfter, PingTimeout: h2PingTimeout, WriteByteTimeout: h2StalledWrites,
 		},
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the guard's to refuse
