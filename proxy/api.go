@@ -132,7 +132,7 @@ func writeError(w http.ResponseWriter, err error) {
 		e = &Error{Kind: Internal}
 	}
 	if e.Kind == Unavailable || e.Kind == Storage {
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", relay.FormatRetryAfter(e.RetryAfter))
 	}
 	writeJSON(w, e.Kind.Status(), newText().str("code", e.code()).str("message", e.message()).end())
 }

@@ -156,13 +156,17 @@ func (e *Enclave) deliverEnvelope(ctx context.Context, to identity.VASPID, seale
 		return reply, nil
 	}
 	var refused *relay.Error
+	var wait time.Duration
+	if errors.As(err, &refused) {
+		wait = refused.RetryAfter
+	}
 	switch {
-	case errors.As(err, &refused) && refused.Code == relay.CodeNotRegistered:
+	case refused != nil && refused.Code == relay.CodeNotRegistered:
 		e.registerSoon()
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &refused) && refused.Code == relay.CodeTimeout:
+	case errors.Is(err, context.DeadlineExceeded), refused != nil && refused.Code == relay.CodeTimeout:
 		return nil, &Error{Op: op, Kind: Timeout, Message: "The counterparty did not answer in time.", Err: err}
 	}
-	return nil, &Error{Op: op, Kind: Unavailable, Message: "The counterparty cannot be reached through central now; try again.", Err: err}
+	return nil, &Error{Op: op, Kind: Unavailable, Message: "The counterparty cannot be reached through central now; try again.", Err: err, RetryAfter: wait}
 }
 
 // authenticateReply checks that a reply is the recipient's own word on

@@ -39,6 +39,11 @@ func (e *Enclave) ServeMessage(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), inboundTimeout)
 	defer cancel()
 	reply, err := e.answer(ctx, asked)
+	if errors.Is(err, errTooFast) {
+		w.Header().Set("Retry-After", relay.FormatRetryAfter(retryAfter(err)))
+		http.Error(w, "too many messages of this sender", http.StatusTooManyRequests)
+		return
+	}
 	if err != nil {
 		reply, err = e.refusal(asked, err)
 	}
@@ -68,8 +73,14 @@ func (e *Enclave) answer(ctx context.Context, asked *envelope.Envelope) (reply [
 	if h.Type == envelope.KeyRequest && h.KeyType.Valid() && !e.budget.Left(h.Sender, h.KeyType) {
 		return nil, e.exhausted(h) // a drain is not worth a look at its signature
 	}
+	if err := e.mayCome(h); err != nil {
+		return nil, err
+	}
 	a, pinned, err := e.authenticate(ctx, asked)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.counted(h); err != nil {
 		return nil, err
 	}
 	if !h.KeyType.Valid() {

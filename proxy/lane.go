@@ -12,7 +12,8 @@ import (
 // that finds the way closed halves their number, and when there is but one,
 // the lane is held for a while that doubles. So a destination that is away is
 // knocked at by one delivery every few seconds, however many wait, and they
-// come back no faster than it takes them.
+// come back no faster than it takes them. A destination that says how long it
+// wants to be left alone is left alone for so long.
 //
 // The most urgent delivery goes first, until some fail: then the least often
 // tried does, so that the few that never arrive do not hold up the rest.
@@ -77,6 +78,9 @@ func (l *lane) settle(j *job, err error) (hold time.Duration) {
 	case err == nil:
 		l.width, l.holds = min(l.width+1, laneWidth), 0
 	case !closed(err):
+	case retryAfter(err) > 0 && !l.held:
+		l.width, l.held = max(1, l.width/2), true
+		return retryAfter(err)
 	case l.width > 1:
 		l.width /= 2
 	case !l.held:

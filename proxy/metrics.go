@@ -33,6 +33,7 @@ type metrics struct {
 	unverified  prometheus.Counter
 	undelivered *prometheus.CounterVec // by message, reason
 	overBudget  *prometheus.CounterVec // by message
+	tooFast     prometheus.Counter
 }
 
 var secondsBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 120, 600}
@@ -63,6 +64,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		unverified:  counterOne(reg, "enclave_tx_reports_unverified_total", "Transaction reports, of our backend or of a counterparty, whose verification is not VERIFIED."),
 		undelivered: counter("enclave_reports_undelivered_total", "Reports that a counterparty did not take: not until their deadline, or it has no such verification.", "message", "reason"),
 		overBudget:  counter("enclave_over_budget_total", "Reports and inquiries of counterparties over their budget.", "message"),
+		tooFast:     counterOne(reg, "enclave_peer_messages_refused_total", "Messages refused with 429: their counterparty sends faster than VEGA_PEER_MESSAGES_PER_SECOND."),
 		directory:   gauge("enclave_directory_fetched_timestamp_seconds", "When the kept directory was last fetched from central."),
 		reached:     gauge("enclave_central_reaches_us", "1 while central's directory says that this enclave is up."),
 		misnamed:    gauge("enclave_identity_misrepresented", "1 while central shows others another identity for this VASP than ours."),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Kind says what sort of failure an error is. It alone decides the HTTP
@@ -77,6 +78,8 @@ type Error struct {
 	Code    string // contract 6.4; "" takes the kind's
 	Message string // "" takes the kind's
 	Err     error
+
+	RetryAfter time.Duration // that the other side asks to wait; zero: it does not say
 }
 
 // Error is for the log: operation, code and cause, no payload.
@@ -110,7 +113,7 @@ func fail(op string, kind Kind, err error) error {
 	var inner *Error
 	switch {
 	case errors.As(err, &inner):
-		return &Error{Op: op, Kind: inner.Kind, Code: inner.Code, Message: inner.Message, Err: err}
+		return &Error{Op: op, Kind: inner.Kind, Code: inner.Code, Message: inner.Message, Err: err, RetryAfter: inner.RetryAfter}
 	case errors.Is(err, context.DeadlineExceeded):
 		kind = Timeout
 	}
@@ -121,6 +124,15 @@ func fail(op string, kind Kind, err error) error {
 // the field and the remedy.
 func invalid(code, format string, args ...any) error {
 	return &Error{Op: "read request", Kind: Invalid, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// retryAfter is how long the other side asks to wait, zero when it does not.
+func retryAfter(err error) time.Duration {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.RetryAfter
+	}
+	return 0
 }
 
 // kindOf is the kind of any error; an error that is not ours is Internal.

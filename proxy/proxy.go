@@ -97,6 +97,11 @@ type Config struct {
 	Timeout         time.Duration    // an unanswered verification becomes REQUEST-TIMEOUT
 	Skew            time.Duration    // how far clocks may differ
 
+	// MessagesPerSecond is how many messages one counterparty may send in a
+	// second before it is asked to wait (VEGA_PEER_MESSAGES_PER_SECOND). Zero
+	// takes DefaultMessagesPerSecond.
+	MessagesPerSecond int
+
 	Now     func() time.Time
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
@@ -128,7 +133,7 @@ func New(ctx context.Context, c Config) (*Enclave, error) {
 	if c.Validator == nil {
 		c.Validator = ivms101.Lenient{}
 	}
-	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now), budgets: newBudgets(c.Now), once: once{limit: onceLimit(c.Skew)}}
+	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now), budgets: newBudgets(c.MessagesPerSecond, c.Now), once: once{limit: onceLimit(c.Skew)}}
 	e.books.again = rate.NewLimiter(rate.Every(directoryAgain), directoryBurst)
 	e.peers = keyring.NewPeers(keyring.PeersConfig{
 		Cache: c.Cache, Requester: e, TTL: c.KeyTTL, Now: c.Now, Skew: c.Skew, Self: c.Self, Floor: c.Floor,

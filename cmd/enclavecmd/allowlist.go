@@ -56,3 +56,12 @@ func (p *parts) sources(s *Settings) edge.Sources {
 		Proxies: p.proxies, ProxyProtocol: s.ProxyProtocol == requireProxyProtocol, ForwardedHeader: s.ForwardedHeader, ReportOnly: s.ReportOnly,
 	}
 }
+
+// hosts are the names under which requests may be made: the public endpoint's,
+// or any behind a proxy that makes requests of its own.
+func (s *Settings) hosts() []string {
+	if s.ForwardedHeader != "" {
+		return nil
+	}
+	return []string{s.PublicEndpoint.URL().Hostname()}
+}

@@ -2,6 +2,7 @@ package enclavecmd
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -31,10 +32,11 @@ type parts struct {
 	proxies         *allow.List       // who may name callers
 	certificates    edge.Certificates // from files; nil: automatic
 	automatic       acme.Config       // as far as the settings say
-	apiTrust        *outward.Trust    // of the central server
-	vaspTrust       *outward.Trust    // of the VASP's backend
-	redisRoots      *x509.CertPool    // nil: the system's
-	ivms101         []byte            // nil: none
+	clientAuth      edge.ClientAuth
+	apiTrust        *outward.Trust // of the central server
+	vaspTrust       *outward.Trust // of the VASP's backend
+	redisRoots      *x509.CertPool // nil: the system's
+	ivms101         []byte         // nil: none
 	validator       proxy.Validator
 	replaceIdentity bool             // of the command line, see runCommand
 	suites          []identity.Suite // what we can open, the one we publish first
@@ -60,6 +62,9 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	p.allowed = new(allow.Current)
 	note(p.loadAllowlist(s))
 	note(p.readCertificates(s))
+	note(edge.CheckGODEBUG(os.Getenv("GODEBUG")))
+	p.clientAuth, err = readClientAuth(s)
+	note(err)
 	p.apiTrust, err = outward.ReadTrust(outward.Files{
 		Roots: s.APIRootsFile, Cert: s.APICertFile, Key: s.APIKeyFile,
 		RootsSetting: "VEGA_API_ROOTS_FILE", PairSetting: "VEGA_API_CLIENT_CERT_FILE, VEGA_API_CLIENT_KEY_FILE",
@@ -105,6 +110,23 @@ func (p *parts) readCertificates(s *Settings) error {
 		Challenge: s.ACMEChallenge, HTTPListen: string(s.ACMEHTTPListen), Storage: s.ACMEStorageDir(),
 	}
 	return errors.Join(named("VEGA_ACME_ROOTS_FILE", err), p.automatic.Check())
+}
+
+// readClientAuth reads what is asked of central's client certificate. It may
+// be called again while the enclave runs, for edge.Listener.SetClientAuth.
+func readClientAuth(s *Settings) (a edge.ClientAuth, err error) {
+	var problems [2]error
+	a.CAs, problems[0] = outward.ReadRoots(s.ClientCAFile)
+	a.Pins, problems[1] = edge.ParsePins(s.ClientKeyPins)
+	return a, errors.Join(named("VEGA_CENTRAL_CLIENT_CA_FILE", problems[0]), named("VEGA_CENTRAL_CLIENT_KEY_PINS", problems[1]))
+}
+
+// minVersion is the setting as crypto/tls has it.
+func minVersion(s *Settings) uint16 {
+	if s.TLSMinVersion == "1.3" {
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
 }
 
 // suites turns the policy into what we publish and what we seal to: with

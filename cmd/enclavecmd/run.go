@@ -141,7 +141,7 @@ func newServer(name, address string, h http.Handler, idle time.Duration, logger 
 	if err != nil {
 		return server{}, fmt.Errorf("%s listener: %w", name, err)
 	}
-	return server{name, listener, &http.Server{
+	return server{name, limitConnections(listener), &http.Server{
 		Handler: edge.Recover(logger, nil, h), ErrorLog: edge.ServerLog(logger, name), IdleTimeout: idle, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second,
 		WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
 	}}, nil

@@ -41,6 +41,10 @@ type Settings struct {
 	ForwardedHeader  string          `env:"VEGA_FORWARDED_HEADER" doc:"The one header in which VEGA_TRUSTED_PROXIES that speak HTTPS to us name the caller, such as X-Forwarded-For; unset, none is read."`
 	TLSCertFile      string          `env:"VEGA_TLS_CERT_FILE" doc:"PEM file with the certificate chain of the public endpoint, leaf first; unset, certificates are automatic."`
 	TLSKeyFile       string          `env:"VEGA_TLS_KEY_FILE" doc:"PEM file with the private key of that certificate."`
+	TLSMinVersion    string          `env:"VEGA_TLS_MIN_VERSION" envDefault:"1.2" oneof:"1.2|1.3" doc:"Lowest version of TLS taken: 1.2, with AEAD suites only, or 1.3."`
+	ClientCAFile     string          `env:"VEGA_CENTRAL_CLIENT_CA_FILE" doc:"PEM file of authorities; set, the central server must also show a client certificate of one of them. Requests are signed in any case."`
+	ClientKeyPins    string          `env:"VEGA_CENTRAL_CLIENT_KEY_PINS" doc:"SHA-256 digests of public keys in base64, comma separated, sha256/ in front or not; set, the central server must also show a client certificate of one of these keys."`
+	PeerMessages     int             `env:"VEGA_PEER_MESSAGES_PER_SECOND" envDefault:"2000" range:"1-1000000" doc:"How many messages of one counterparty are taken in a second, five times as many for a moment; more are asked to come later, with 429."`
 
 	ACMETermsAgreed bool            `env:"VEGA_ACME_TERMS_AGREED" envDefault:"false" group:"Automatic certificates" doc:"Says that you agree to the terms of the certificate authority, which it wants before it certifies; needed without VEGA_TLS_CERT_FILE."`
 	ACMEDirectory   settings.URL    `env:"VEGA_ACME_DIRECTORY" envDefault:"https://acme-v02.api.letsencrypt.org/directory" doc:"ACME directory of the certificate authority; unset, Let's Encrypt's."`
@@ -178,6 +182,8 @@ func (s *Settings) Check() []error {
 	rule(s.VerificationSocket == "" || s.callsPlainHTTP(),
 		"VEGA_VERIFICATION_SOCKET: no URL of the VASP API uses it: write those that shall as http://localhost/path")
 	errs = append(errs, s.checkSources()...)
+	_, err := edge.ParsePins(s.ClientKeyPins)
+	rule(err == nil, "%w", named("VEGA_CENTRAL_CLIENT_KEY_PINS", err))
 	if s.KeySource == defaultKeySource {
 		_, err := s.KEK()
 		rule(err == nil, "%w", err)

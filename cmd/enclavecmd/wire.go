@@ -69,6 +69,8 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *pro
 	}
 	public, err := edge.Listen(ctx, edge.Config{
 		Address: string(s.PublicListen), Certificates: certificates, Allow: p.allowed, Sources: p.sources(s),
+		MinVersion: minVersion(s), ClientAuth: p.clientAuth, Hosts: s.hosts(),
+		MaxBody: relay.MaxMessage, Urgent: isHealthPoll,
 		Namespace: "enclave", Metrics: registry, Log: logger, Now: time.Now,
 	})
 	if err != nil {
@@ -110,7 +112,7 @@ func (n *node) listen(s *Settings, enclave *proxy.Enclave, registry *prometheus.
 		handler       http.Handler
 		idle          time.Duration
 	}{
-		{"backend", s.ServerAddress(), enclave.API(s.ServerToken.Reveal()), s.KeepAliveTimeout.Duration()},
+		{"backend", s.ServerAddress(), limitBackend(enclave.API(s.ServerToken.Reveal()), registry), s.KeepAliveTimeout.Duration()},
 		{"metrics", string(s.MetricsListen), metricsHandler(registry), idle},
 		{"admin", string(s.AdminListen), adminHandler(n.ready), idle},
 	} {
@@ -156,7 +158,8 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 	return proxy.New(ctx, proxy.Config{
 		Self: s.VASPID, Network: s.NetworkID, Signer: signer, Chain: chain,
 		History: db, Own: own, Cache: cache, Relay: central, Backend: backend, Validator: p.validator,
-		PublicEndpoint: s.PublicEndpoint.String(), Version: Version, Suites: p.suites, Floor: p.floor, VASPIVMS101: p.ivms101,
+		MessagesPerSecond: s.PeerMessages,
+		PublicEndpoint:    s.PublicEndpoint.String(), Version: Version, Suites: p.suites, Floor: p.floor, VASPIVMS101: p.ivms101,
 		ReplaceIdentity: p.replaceIdentity,
 		Callbacks:       s.CallbackURL.IsSet(), VerifiedOnly: s.PeerTrust == "verified",
 		KeyTTL: s.PublicKeyTTL.Duration(), Timeout: s.Timeout.Duration(), Skew: skew,

@@ -139,7 +139,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	return s, nil
 }
 
-// connsPerMember is how many connections one address may hold open. The total
+// connsPerMember is how many connections one address may hold open, and how
+// many of its requests may be under way, whatever they come on. The total
 // grows with the members, so that none can shut out another.
 const connsPerMember = 600
 
@@ -151,10 +152,11 @@ func (s *Server) open(ctx context.Context, v *relay.Verifier, base *url.URL) err
 	}
 	s.handler = relay.Below(base, v.Require(s.routes()))
 	s.config.Metrics.MustRegister(&seatsCollector{s})
+	places := max(len(s.config.Members.list), 2) * connsPerMember
 	var err error
 	s.listener, err = edge.Listen(ctx, edge.Config{
 		Address: s.config.Address, Certificates: s.config.Certificates, Allow: s.config.Members.allowed(), Drain: s.config.DrainRequests,
-		MaxConns: max(len(s.config.Members.list), 2) * connsPerMember, MaxConnsPerSource: connsPerMember,
+		MaxConns: places, MaxConnsPerSource: connsPerMember, MaxInFlight: places, MaxInFlightPerSource: connsPerMember, MaxBody: relay.MaxMessage,
 		Namespace: "central", Metrics: s.config.Metrics, Log: s.config.Log, Now: s.config.Now,
 	})
 	return err

@@ -310,6 +310,30 @@ func TestErrorsOnTheWay(t *testing.T) {
 	}
 }
 
+// A recipient that asks for time gets it: the sender hears how long to wait.
+func TestRetryAfterReachesTheSender(t *testing.T) {
+	w := newWorld(t, nil)
+	w.alpha.mustRegister()
+	w.beta.mustRegister()
+	for header, want := range map[string]time.Duration{
+		"": 0, "1": time.Second, "7": 7 * time.Second, "86400": 30 * time.Second, "-1": 0, "soon": 0, "Thu, 26 Nov 2026 08:00:00 GMT": 0,
+	} {
+		for _, status := range []int{429, 503} {
+			w.beta.behave(func(p *party) {
+				p.message = func(rw http.ResponseWriter, _ *http.Request, _ *relay.Verified) {
+					rw.Header().Set("Retry-After", header)
+					relay.WriteError(rw, status, "ANYTHING", "Later.")
+				}
+			})
+			_, err := w.alpha.client.Deliver(t.Context(), w.beta.id, []byte("x"))
+			var refused *relay.Error
+			if !errors.As(err, &refused) || refused.Status != status || refused.RetryAfter != want || !refused.Retryable {
+				t.Errorf("Retry-After %q with %d: %+v, want %s", header, status, refused, want)
+			}
+		}
+	}
+}
+
 func TestRequestsThatAreNoMessages(t *testing.T) {
 	w := newWorld(t, nil)
 	w.alpha.mustRegister()

@@ -22,19 +22,26 @@ type outcome struct {
 	status  int
 	code    string
 	message string
+	wait    time.Duration // before the sender tries again; zero: as it likes
+}
+
+// after is the same outcome with the wait that the recipient asks for.
+func (o outcome) after(wait time.Duration) *outcome {
+	o.wait = wait
+	return &o
 }
 
 var (
 	relayed       = &outcome{label: "ok"}
-	badRecipient  = &outcome{"invalid", http.StatusBadRequest, "INVALID-RECIPIENT", "Relay-Recipient must be the recipient's VASP id."}
-	badMedia      = &outcome{"invalid", http.StatusBadRequest, "INVALID-CONTENT-TYPE", "The body must be an envelope, application/octet-stream."}
-	notRegistered = &outcome{"not-registered", http.StatusPreconditionFailed, relay.CodeNotRegistered, "This enclave has no lease; register, then try again."}
-	unknownVASP   = &outcome{"unknown-vasp", http.StatusNotFound, relay.CodeUnknownVASP, "The recipient is no member that this one is connected with."}
-	busy          = &outcome{"busy", http.StatusTooManyRequests, relay.CodeBusy, "Too many exchanges with this recipient; try again."}
-	unreachable   = &outcome{"unreachable", http.StatusBadGateway, relay.CodeUnreachable, "The recipient's enclave cannot be reached, or gave no reply of an enclave; try again."}
-	down          = &outcome{"down", http.StatusServiceUnavailable, relay.CodeDown, "The recipient's enclave is down; try again."}
-	late          = &outcome{"timeout", http.StatusGatewayTimeout, relay.CodeTimeout, "The recipient's enclave did not reply in time; try again."}
-	canceled      = &outcome{"canceled", http.StatusGatewayTimeout, relay.CodeTimeout, "The sender did not wait."}
+	badRecipient  = &outcome{label: "invalid", status: http.StatusBadRequest, code: "INVALID-RECIPIENT", message: "Relay-Recipient must be the recipient's VASP id."}
+	badMedia      = &outcome{label: "invalid", status: http.StatusBadRequest, code: "INVALID-CONTENT-TYPE", message: "The body must be an envelope, application/octet-stream."}
+	notRegistered = &outcome{label: "not-registered", status: http.StatusPreconditionFailed, code: relay.CodeNotRegistered, message: "This enclave has no lease; register, then try again."}
+	unknownVASP   = &outcome{label: "unknown-vasp", status: http.StatusNotFound, code: relay.CodeUnknownVASP, message: "The recipient is no member that this one is connected with."}
+	busy          = &outcome{label: "busy", status: http.StatusTooManyRequests, code: relay.CodeBusy, message: "Too many exchanges with this recipient; try again."}
+	unreachable   = &outcome{label: "unreachable", status: http.StatusBadGateway, code: relay.CodeUnreachable, message: "The recipient's enclave cannot be reached, or gave no reply of an enclave; try again."}
+	down          = &outcome{label: "down", status: http.StatusServiceUnavailable, code: relay.CodeDown, message: "The recipient's enclave is down; try again."}
+	late          = &outcome{label: "timeout", status: http.StatusGatewayTimeout, code: relay.CodeTimeout, message: "The recipient's enclave did not reply in time; try again."}
+	canceled      = &outcome{label: "canceled", status: http.StatusGatewayTimeout, code: relay.CodeTimeout, message: "The sender did not wait."}
 )
 
 // relay answers POST /relay/v1/messages: the recipient's enclave gets the same
@@ -47,6 +54,9 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request, from *seat, signe
 	s.config.Log.Debug("exchange done", "from", from.member.VASPID, "to", signed.Recipient, "outcome", o.label,
 		"bytes", len(signed.Body), "reply_bytes", len(reply), "took", took)
 	if o != relayed {
+		if o.wait > 0 {
+			w.Header().Set("Retry-After", relay.FormatRetryAfter(o.wait))
+		}
 		relay.WriteError(w, o.status, o.code, o.message)
 		return
 	}
@@ -122,9 +132,9 @@ func (s *Server) accept(to *seat, reply *relay.Reply) ([]byte, *outcome) {
 	case reply.Status == http.StatusOK && reply.MediaType == relay.MediaType:
 		return reply.Body, relayed
 	case reply.Status == http.StatusTooManyRequests:
-		return nil, busy
+		return nil, busy.after(reply.RetryAfter)
 	case reply.Status == http.StatusServiceUnavailable:
-		return nil, down
+		return nil, down.after(reply.RetryAfter)
 	}
 	s.config.Log.Warn("recipient gave no reply of an enclave: do its keys and its allowlist fit central's?", "to", to.member.VASPID, "status", reply.Status)
 	return nil, unreachable

@@ -281,7 +281,7 @@ func balancersForward(t *testing.T) (n int) {
 			}
 			try(header+": "+element(claim)+"\r\n"+seen, "forwarded-header")
 			try(seen+header+": "+element(claim)+"\r\n", "forwarded-header")
-			if !honest[claim] { // not even alone
+			if !honestClaims[claim] { // not even alone
 				try(header+": "+element(claim)+"\r\n", "either")
 			}
 		}
@@ -300,9 +300,9 @@ func balancersForward(t *testing.T) (n int) {
 	return n
 }
 
-// honest are the claims that name the member and nobody else when a balancer
+// honestClaims are those that name the member and nobody else when a balancer
 // makes the header of them.
-var honest = map[string]bool{
+var honestClaims = map[string]bool{
 	member: true, "::ffff:127.0.0.3": true, "::FFFF:7f00:3": true, "0:0:0:0:0:ffff:127.0.0.3": true, // as a list, or one address
 	"127.0.0.3, 127.0.0.3": true, // as a list
 	`"127.0.0.3"`:          true, // as an element of RFC 7239

@@ -13,31 +13,16 @@ package edge
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-)
-
-// Limits of a connection (attacks N5, N6). They are not settings: a caller
-// that needs more is not the one we expect.
-const (
-	headerTimeout = 10 * time.Second // TLS handshake, and the header of a request
-	readTimeout   = 15 * time.Second // header and body
-	writeTimeout  = 45 * time.Second // the handler, which may take 30 s, and its answer
-	idleTimeout   = 120 * time.Second
-	headerBytes   = 16 << 10
-	h2Streams     = 250
-
-	defaultConns          = 2000
-	defaultConnsPerSource = 1024 // all of an enclave's traffic comes from central
-	defaultDrain          = 15 * time.Second
 )
 
 // Addresses says who may connect. Contains is called concurrently, with
@@ -53,10 +38,29 @@ type Config struct {
 	Allow        Addresses    // who may connect
 	Sources      Sources      // how a caller behind a proxy is known
 
-	// MaxConns and MaxConnsPerSource cap open connections. Zero takes 2000
+	MinVersion uint16     // of TLS; zero takes 1.2
+	ClientAuth ClientAuth // what callers must show of themselves; see SetClientAuth
+
+	// Hosts are the names, without a port, under which requests may be made;
+	// others get 421. Empty takes any name, as a listener must that a proxy
+	// forwards requests to.
+	Hosts []string
+
+	// MaxConns and MaxConnsPerSource cap open connections. Zero takes 4096
 	// and 1024.
 	MaxConns          int
 	MaxConnsPerSource int
+
+	// MaxBody is the longest body of a request, in bytes. Zero takes 1 MiB.
+	MaxBody int64
+
+	// MaxInFlight and MaxInFlightPerSource cap requests that are being
+	// answered, of all and of one address; the others get 503 at once. Zero
+	// takes 4096 and 1024. Urgent requests, for which Urgent is true, pass
+	// nevertheless, a few at once; nil has none.
+	MaxInFlight          int
+	MaxInFlightPerSource int
+	Urgent               func(*http.Request) bool
 
 	// Drain is how long requests in progress may take once Serve is told to
 	// stop. Zero takes 15 s.
@@ -70,9 +74,11 @@ type Config struct {
 
 // Listener is a listening socket that does not serve yet.
 type Listener struct {
-	config  Config
-	gate    *gate
-	metrics *metrics
+	config     Config
+	gate       *gate
+	metrics    *metrics
+	load       *Load
+	clientAuth atomic.Pointer[ClientAuth]
 }
 
 // Listen opens the socket, so that a port in use is an error at start and the
@@ -80,7 +86,7 @@ type Listener struct {
 // now is an error too. The caller must Serve or Close.
 func Listen(ctx context.Context, c Config) (*Listener, error) {
 	c = c.withDefaults()
-	if err := c.Sources.check(); err != nil {
+	if err := errors.Join(c.Sources.check(), checkEnvironment()); err != nil {
 		return nil, err
 	}
 	if v, ok := c.Certificates.(interface{ ValidAt(time.Time) error }); ok {
@@ -93,7 +99,12 @@ func Listen(ctx context.Context, c Config) (*Listener, error) {
 		return nil, fmt.Errorf("public listener: %w", err)
 	}
 	m := newMetrics(c)
-	return &Listener{config: c, metrics: m, gate: newGate(listener, c, m)}, nil
+	e := &Listener{config: c, metrics: m, gate: newGate(listener, c, m), load: NewLoad(LoadConfig{
+		Listener: "public", Max: c.MaxInFlight, MaxPerSource: c.MaxInFlightPerSource, MaxBytes: bodyBytes, MaxBytesPerSource: bodyBytesPerSource,
+		Urgent: c.Urgent, Namespace: c.Namespace, Metrics: c.Metrics,
+	})}
+	e.SetClientAuth(c.ClientAuth)
+	return e, nil
 }
 
 func (c Config) withDefaults() Config {
@@ -103,6 +114,15 @@ func (c Config) withDefaults() Config {
 	if c.MaxConnsPerSource == 0 {
 		c.MaxConnsPerSource = defaultConnsPerSource
 	}
+	if c.MaxBody == 0 {
+		c.MaxBody = defaultBody
+	}
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = defaultInFlight
+	}
+	if c.MaxInFlightPerSource == 0 {
+		c.MaxInFlightPerSource = defaultInFlightPerSource
+	}
 	if c.Drain == 0 {
 		c.Drain = defaultDrain
 	}
@@ -110,6 +130,14 @@ func (c Config) withDefaults() Config {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return c
+}
+
+// now is the listener's clock.
+func (c *Config) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
 }
 
 // Addr is the address listened on, with its real port.
@@ -128,7 +156,12 @@ func (e *Listener) Close() error { return e.gate.Close() }
 func (e *Listener) Serve(ctx context.Context, h http.Handler) error {
 	server := e.server(context.WithoutCancel(ctx), h)
 	stopped := make(chan error, 1)
-	go func() { stopped <- server.ServeTLS(e.gate, "", "") }()
+	handshakes := terminate(e.gate, server.TLSConfig, e.metrics, e.handshakeFailed)
+	go func() {
+		err := server.Serve(handshakes)
+		handshakes.abandon()
+		stopped <- err
+	}()
 	select {
 	case err := <-stopped:
 		return fmt.Errorf("public listener: %w", err)
@@ -137,21 +170,6 @@ func (e *Listener) Serve(ctx context.Context, h http.Handler) error {
 	err := e.drain(context.WithoutCancel(ctx), server)
 	<-stopped
 	return err
-}
-
-func (e *Listener) server(ctx context.Context, h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           e.guard(h),
-		TLSConfig:         e.tlsConfig(),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    headerBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: h2Streams},
-		ErrorLog:          ServerLog(e.config.Log, "public"),
-	}
 }
 
 func (e *Listener) drain(ctx context.Context, server *http.Server) error {
@@ -163,26 +181,4 @@ func (e *Listener) drain(ctx context.Context, server *http.Server) error {
 		return fmt.Errorf("public listener: requests still in progress after %s were cut off", e.config.Drain)
 	}
 	return err
-}
-
-// The suites of TLS 1.2 that are AEADs with forward secrecy. Go's own default
-// still offers CBC (attack N4); the suites of TLS 1.3 are all fit and are not
-// configurable.
-var suites = []uint16{
-	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-}
-
-func (e *Listener) tlsConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		CipherSuites:       suites,
-		NextProtos:         []string{"h2", "http/1.1"},
-		GetCertificate:     e.config.Certificates.Certificate,
-		GetConfigForClient: e.judgeHello,
-	}
 }

@@ -106,32 +106,6 @@ func TestAListExchangedCountsForOpenConnections(t *testing.T) {
 	w.wantRefused("request", 1)
 }
 
-func TestOnlyModernTLS(t *testing.T) {
-	w := newWorld(t, edge.Config{})
-	for name, c := range map[string]*tls.Config{
-		"TLS 1.1":          {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11},
-		"CBC":              {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}},
-		"CBC-SHA256":       {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256}},
-		"RSA key exchange": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}},
-	} {
-		if _, err := w.handshake(member, c); err == nil {
-			t.Errorf("%s: handshake succeeded", name)
-		}
-	}
-	for name, c := range map[string]*tls.Config{
-		"TLS 1.2 AEAD": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}},
-		"TLS 1.3":      {MinVersion: tls.VersionTLS13},
-	} {
-		if _, err := w.handshake(member, c); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	state, err := w.handshake(member, &tls.Config{})
-	if err != nil || state.CurveID != tls.X25519MLKEM768 {
-		t.Errorf("default key exchange %v, %v; want X25519MLKEM768", state.CurveID, err)
-	}
-}
-
 // While a validator is expected, a stranger gets a certificate only for a
 // hello that offers acme-tls/1 and nothing else, and then no request.
 func TestOnlyAValidatorsHelloPasses(t *testing.T) {
@@ -201,31 +175,6 @@ func TestStrangersTakeFewPlaces(t *testing.T) {
 	}
 	if _, err := w.handshake(member, &tls.Config{}); err != nil {
 		t.Errorf("the member's handshake: %v", err)
-	}
-}
-
-func TestRequestsThatAreRefused(t *testing.T) {
-	w := newWorld(t, edge.Config{})
-	for name, c := range map[string]struct {
-		request string
-		want    string
-	}{
-		"content encoding": {"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n", "415"},
-		"absolute target":  {"GET https://other.example/ HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
-		"authority target": {"CONNECT other.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
-		"long header":      {"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 32<<10) + "\r\n\r\n", "431"},
-		"unknown transfer": {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", "501"},
-		"two lengths":      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400"},
-	} {
-		conn := w.mustTLS(member)
-		_, _ = io.WriteString(conn, c.request)
-		status := make([]byte, len("HTTP/1.1 200"))
-		if _, err := io.ReadFull(conn, status); err != nil || !strings.HasSuffix(string(status), c.want) {
-			t.Errorf("%s: %q, %v; want %s", name, status, err, c.want)
-		}
-	}
-	if n := w.requests.Load(); n != 0 {
-		t.Errorf("the handler saw %d of them", n)
 	}
 }
 
@@ -350,6 +299,7 @@ func TestFileCertificatesSaysWhatIsWrong(t *testing.T) {
 type world struct {
 	t        *testing.T
 	addr     string
+	listener *edge.Listener
 	roots    *x509.CertPool
 	allow    *allow.Current
 	certs    *certificates
@@ -383,7 +333,7 @@ func newWorld(t *testing.T, c edge.Config) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.addr = e.Addr().String()
+	w.addr, w.listener = e.Addr().String(), e
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
 	stopped := make(chan struct{})

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"net/http/httptest"
+	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
@@ -147,29 +150,31 @@ func (c *Central) Send(to identity.VASPID, message []byte) (status int, reply []
 
 // SendWithin is Send that hangs up when ctx ends.
 func (c *Central) SendWithin(ctx context.Context, to identity.VASPID, message []byte) (status int, reply []byte) {
+	status, reply, _ = c.send(ctx, to, message)
+	return status, reply
+}
+
+// send also gives how long the enclave asks to wait.
+func (c *Central) send(ctx context.Context, to identity.VASPID, message []byte) (status int, reply []byte, wait time.Duration) {
 	c.mu.Lock()
 	s := c.enclaves[to]
 	if s == nil {
 		c.mu.Unlock()
-		return 502, nil
+		return 502, nil, 0
 	}
 	s.work.Add(1)
 	c.mu.Unlock()
-	type answer struct {
-		status int
-		reply  []byte
-	}
-	done := make(chan answer, 1)
+	done := make(chan *httptest.ResponseRecorder, 1)
 	go func() {
 		defer s.work.Done()
-		status, reply := post(ctx, s.enclave, message)
-		done <- answer{status, reply}
+		done <- post(ctx, s.enclave, message)
 	}()
 	select {
 	case a := <-done:
-		return a.status, a.reply
+		seconds, _ := strconv.Atoi(a.Header().Get("Retry-After"))
+		return a.Code, a.Body.Bytes(), time.Duration(seconds) * time.Second
 	case <-ctx.Done():
-		return 499, nil
+		return 499, nil, 0
 	}
 }
 
@@ -199,10 +204,12 @@ func (l *line) Deliver(ctx context.Context, to identity.VASPID, message []byte) 
 			return nil, err
 		}
 	}
-	status, reply := c.SendWithin(ctx, to, message)
+	status, reply, wait := c.send(ctx, to, message)
 	switch {
 	case ctx.Err() != nil:
 		return nil, &relay.TransportError{Op: "deliver", Err: ctx.Err()}
+	case status == 429:
+		return nil, &relay.Error{Code: relay.CodeBusy, Status: 429, Retryable: true, RetryAfter: wait}
 	case status != 200:
 		return nil, &relay.Error{Code: relay.CodeUnreachable, Status: 502, Retryable: true}
 	}

@@ -179,6 +179,11 @@ func (p *Party) Stop() {
 	_ = p.cache.Close()
 }
 
+// Post puts a message before the party's enclave, and gives the whole answer.
+func (p *Party) Post(message []byte) *httptest.ResponseRecorder {
+	return post(context.Background(), p.Enclave, message)
+}
+
 // Call is a request of the party's backend to its enclave. An answer that is
 // not in the API's document fails the test, and so does a request that
 // succeeds and is not.
@@ -254,8 +259,8 @@ func (l *Log) String() string {
 }
 
 // post puts a message before an enclave as its public listener would.
-func post(ctx context.Context, e *proxy.Enclave, message []byte) (int, []byte) {
+func post(ctx context.Context, e *proxy.Enclave, message []byte) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	e.ServeMessage(w, httptest.NewRequestWithContext(ctx, http.MethodPost, relay.MessagesPath, bytes.NewReader(message)))
-	return w.Code, w.Body.Bytes()
+	return w
 }

@@ -176,7 +176,7 @@ func (c *Client) measured(ctx context.Context, name string, call Call) (*Reply, 
 	case err != nil:
 		err = &TransportError{name, err}
 	case reply.Status != http.StatusOK:
-		err = newError(reply.Status, reply.Body)
+		err = newError(reply.Status, reply.Body, reply.RetryAfter)
 	}
 	c.seconds.WithLabelValues(name, outcome(err)).Observe(c.now().Sub(start).Seconds())
 	if err != nil {

@@ -117,9 +117,10 @@ type Call struct {
 
 // Reply is an answer of any status, read to its end.
 type Reply struct {
-	Status    int
-	MediaType string
-	Body      []byte
+	Status     int
+	MediaType  string
+	Body       []byte
+	RetryAfter time.Duration // that the answer asks to wait; zero when it does not say
 }
 
 // Do signs and sends one request. It never repeats one: the nonce is spent.
@@ -154,5 +155,5 @@ func readReply(r *http.Response, most int64) (*Reply, error) {
 		return nil, fmt.Errorf("read reply: %w", err)
 	}
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	return &Reply{Status: r.StatusCode, MediaType: mediaType, Body: body}, nil
+	return &Reply{Status: r.StatusCode, MediaType: mediaType, Body: body, RetryAfter: parseRetryAfter(r.Header.Get("Retry-After"))}, nil
 }

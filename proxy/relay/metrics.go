@@ -28,6 +28,11 @@ var reasons = []reason{
 	reasonSignature, reasonReplay, reasonFull,
 }
 
+// unauthenticated says whether nothing is known of who made the request.
+func (r reason) unauthenticated() bool {
+	return r != reasonTooLarge && r != reasonBody && r != reasonFull
+}
+
 // write answers a refused request. Only the size of a body is explained; all
 // that concerns keys and signatures looks alike.
 func (r reason) write(w http.ResponseWriter) {
@@ -53,4 +58,15 @@ func newRefused(c VerifierConfig) map[reason]prometheus.Counter {
 		c.Metrics.MustRegister(vec)
 	}
 	return refused
+}
+
+func newImpolite(c VerifierConfig) prometheus.Counter {
+	counter := prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: c.Namespace, Name: "relay_throttled_total",
+		Help: "Requests without a valid signature that were answered 429: their address had made too many.",
+	})
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(counter)
+	}
+	return counter
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Codes of central's own errors. None of them says anything of a verification:
@@ -17,7 +19,7 @@ const (
 	CodeInstanceConflict = "INSTANCE-CONFLICT"     // 409: another enclave of this member is alive
 	CodeIdentityConflict = "IDENTITY-CONFLICT"     // 409: the identity does not follow from the one known
 	CodeNotRegistered    = "NOT-REGISTERED"        // 412: the sender has no lease; register, then repeat
-	CodeTooLarge         = "TOO-LARGE"             // 413
+	CodeTooLarge         = "TOO-LARGE"             // 413, also of the listener in front
 	CodeBusy             = "BUSY"                  // 429: too many exchanges with this recipient
 	CodeUnreachable      = "RECIPIENT-UNREACHABLE" // 502: no connection, or no reply of an enclave
 	CodeDown             = "RECIPIENT-DOWN"        // 503: the recipient has no lease
@@ -44,20 +46,23 @@ type Error struct {
 	// Retryable tells whether the same request may succeed later without an
 	// operator's doing.
 	Retryable bool
+	// RetryAfter is how long the answer asks to wait before the next request of
+	// its kind; zero when it does not say.
+	RetryAfter time.Duration
 }
 
 // Error names status and code. Central's own sentence is left out: nobody but
 // central knows what is in it.
 func (e *Error) Error() string { return fmt.Sprintf("central answered %d %s", e.Status, e.Code) }
 
-func newError(status int, body []byte) *Error {
+func newError(status int, body []byte, wait time.Duration) *Error {
 	var problem struct {
 		Code string `json:"code"`
 	}
 	if json.Unmarshal(body, &problem) != nil || !isCode(problem.Code) {
 		problem.Code = CodeUnknown
 	}
-	return &Error{Code: problem.Code, Status: status, Retryable: isRetryable(problem.Code)}
+	return &Error{Code: problem.Code, Status: status, Retryable: isRetryable(problem.Code), RetryAfter: wait}
 }
 
 // isCode tells whether text has the form of a code, so that it may be logged.
@@ -95,6 +100,25 @@ func Retryable(err error) bool {
 	}
 	var failed *TransportError
 	return errors.As(err, &failed)
+}
+
+// longestRetryAfter is the longest wait that is believed: nobody in between
+// may put off what has a deadline for long.
+const longestRetryAfter = 30 * time.Second
+
+// parseRetryAfter reads a Retry-After in seconds, at most 30 of them. Dates
+// are not of this wire; they, and what is no number, ask for no wait.
+func parseRetryAfter(header string) time.Duration {
+	seconds, err := strconv.ParseUint(header, 10, 31)
+	if err != nil {
+		return 0
+	}
+	return min(time.Duration(seconds)*time.Second, longestRetryAfter)
+}
+
+// FormatRetryAfter writes a wait as whole seconds, at least one.
+func FormatRetryAfter(wait time.Duration) string {
+	return strconv.Itoa(max(1, int((wait+time.Second-1)/time.Second)))
 }
 
 // WriteError answers with {"code","message"}.

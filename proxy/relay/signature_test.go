@@ -357,6 +357,56 @@ func TestTheClockMayDifferByAMinuteEitherWay(t *testing.T) {
 	}
 }
 
+// Attack N5: an address that sends request after request without a valid
+// signature is answered in the fewest words, and its connection closed; others,
+// and what is signed, are not touched by it.
+func TestTooManyUnsignedRequestsAreThrottled(t *testing.T) {
+	c := newChecker(t, nil)
+	bad := func(from string) int {
+		r := newMessage(c.now).request(t)
+		r.Header.Set("Signature", flip(r.Header.Get("Signature")))
+		r.RemoteAddr = from
+		w := c.send(r)
+		if closes := w.Header().Get("Connection") == "close" && w.Header().Get("Retry-After") == "1"; closes != (w.Code == 429) {
+			t.Errorf("%d with the header %v", w.Code, w.Header())
+		}
+		return w.Code
+	}
+	const here, there = "192.0.2.1:1", "192.0.2.2:1"
+	for i := range 1000 {
+		if got := bad(here); got != 401 {
+			t.Fatalf("bad request %d: %d", i, got)
+		}
+	}
+	if got := bad(here); got != 429 {
+		t.Errorf("one too many: %d", got)
+	}
+	if got := bad("192.0.2.1:2"); got != 429 {
+		t.Errorf("from another port: %d", got)
+	}
+	if got := bad(there); got != 401 {
+		t.Errorf("from another address: %d", got)
+	}
+	r := newMessage(c.now).request(t)
+	r.RemoteAddr = here
+	if got := c.send(r); got.Code != 200 {
+		t.Errorf("a signed request from there: %d", got.Code)
+	}
+	c.now = c.now.Add(time.Second)
+	if got := bad(here); got != 401 {
+		t.Errorf("a second later: %d", got)
+	}
+	for i := range 1001 {
+		want := 401
+		if i == 1000 {
+			want = 429
+		}
+		if got := bad(fmt.Sprintf("[2001:db8::%x]:1", i)); got != want {
+			t.Fatalf("request %d from one /64: %d", i, got)
+		}
+	}
+}
+
 func TestARequestIsAcceptedOnce(t *testing.T) {
 	c := newChecker(t, nil)
 	c.now = time.Unix(1_700_000_000, 0)

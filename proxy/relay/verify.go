@@ -38,6 +38,8 @@ type Verifier struct {
 	verifier *httpsig.Verifier
 	keys     map[string]*knownKey
 	refused  map[reason]prometheus.Counter
+	patience *patience
+	impolite prometheus.Counter
 }
 
 // knownKey is one access key with what its requests are checked against.
@@ -57,7 +59,7 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	if c.ReplayLimit == 0 {
 		c.ReplayLimit = defaultReplayLimit
 	}
-	v := &Verifier{config: c, keys: make(map[string]*knownKey), refused: newRefused(c)}
+	v := &Verifier{config: c, keys: make(map[string]*knownKey), refused: newRefused(c), patience: newPatience(c.Now), impolite: newImpolite(c)}
 	for _, k := range c.Keys {
 		if err := v.add(k); err != nil {
 			return nil, err
@@ -115,14 +117,27 @@ func (v *Verifier) Require(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		verified, why := v.verify(w, r)
 		if why != "" {
-			v.refused[why].Inc()
-			why.write(w)
+			v.refuse(w, r, why)
 			return
 		}
 		r = r.WithContext(context.WithValue(r.Context(), verifiedKey{}, verified))
 		r.Body = io.NopCloser(bytes.NewReader(verified.Body))
 		next.ServeHTTP(w, r)
 	})
+}
+
+// refuse answers a request that may not pass, and one of too many of them in
+// the fewest words.
+func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, why reason) {
+	v.refused[why].Inc()
+	if why.unauthenticated() && !v.patience.take(r.RemoteAddr) {
+		v.impolite.Inc()
+		w.Header().Set("Retry-After", FormatRetryAfter(time.Second))
+		w.Header().Set("Connection", "close")
+		WriteError(w, http.StatusTooManyRequests, CodeBusy, "Too many requests without a valid signature.")
+		return
+	}
+	why.write(w)
 }
 
 // RequireOr is Require, but a request without any signature goes to unsigned.

@@ -56,11 +56,16 @@ func (a *Authority) Issue(host string) (certFile, keyFile string) {
 
 // IssueAt is Issue with a validity of one's own.
 func (a *Authority) IssueAt(host string, from, until time.Time) (certFile, keyFile string) {
+	return a.IssueFor(host, x509.ExtKeyUsageServerAuth, from, until)
+}
+
+// IssueFor is IssueAt for another usage: a client's certificate, say.
+func (a *Authority) IssueFor(host string, usage x509.ExtKeyUsage, from, until time.Time) (certFile, keyFile string) {
 	a.t.Helper()
 	key := newKey(a.t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(from.UnixNano()), Subject: pkix.Name{CommonName: host}, NotBefore: from, NotAfter: until,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage},
 	}
 	if ip := net.ParseIP(host); ip != nil {
 		template.IPAddresses = []net.IP{ip}
