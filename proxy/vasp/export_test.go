@@ -21,3 +21,6 @@ func Hang(c *Client) {
 func Dials(c *Client) (plain, secure func(context.Context, string, string) (net.Conn, error)) {
 	return c.transport.DialContext, c.transport.DialTLSContext
 }
+
+// IdleTimeout is how long the client keeps an idle connection.
+func IdleTimeout(c *Client) time.Duration { return c.transport.IdleConnTimeout }

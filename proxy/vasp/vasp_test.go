@@ -392,7 +392,13 @@ func TestIdleConnectionsAreClosedInTime(t *testing.T) {
 	s.Start()
 	defer s.Close()
 	cfg := config(s.URL)
+	if got := vasp.IdleTimeout(newClient(t, cfg)); got != 4*time.Second {
+		t.Errorf("unless set, connections are kept for %v, want 4 s", got)
+	}
 	cfg.KeepAlive = 50 * time.Millisecond
+	if got := vasp.IdleTimeout(newClient(t, cfg)); got != cfg.KeepAlive {
+		t.Errorf("connections are kept for %v, want %v", got, cfg.KeepAlive)
+	}
 	if err := newClient(t, cfg).Callback(t.Context(), []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
