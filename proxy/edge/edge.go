@@ -13,7 +13,6 @@ package edge
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -71,6 +70,7 @@ type Listener struct {
 	config  Config
 	gate    *gate
 	metrics *metrics
+	exit    Exit
 }
 
 // Listen opens the socket, so that a port in use is an error at start and the
@@ -113,9 +113,14 @@ func (e *Listener) Addr() net.Addr { return e.gate.Addr() }
 // Close stops listening. It is for a Listener that is never served.
 func (e *Listener) Close() error { return e.gate.Close() }
 
+// Leave is said some time before Serve is told to stop: everybody is still let
+// in and answered, and asked to come back on another connection, so that none
+// is in use when the listener closes.
+func (e *Listener) Leave() { e.exit.Leave() }
+
 // Serve answers requests with h until ctx ends. Then it stops listening, lets
 // requests in progress finish for as long as Config.Drain, and returns nil; an
-// error says that some did not finish, or that the socket failed.
+// error is a *CutOffError, or says that the socket failed.
 //
 // h sees r.RemoteAddr as the socket gave it. A panic in h answers 500 and is
 // logged without its text, which may hold what a request held (attack L3).
@@ -128,14 +133,14 @@ func (e *Listener) Serve(ctx context.Context, h http.Handler) error {
 		return fmt.Errorf("public listener: %w", err)
 	case <-ctx.Done():
 	}
-	err := e.drain(context.WithoutCancel(ctx), server)
+	err := e.exit.Drain("public", server, e.gate.Listener, e.config.Drain)
 	<-stopped
 	return err
 }
 
 func (e *Listener) server(ctx context.Context, h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           e.guard(h),
+		Handler:           e.exit.Wrap(e.guard(h)),
 		TLSConfig:         e.tlsConfig(),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: headerTimeout,
@@ -146,17 +151,6 @@ func (e *Listener) server(ctx context.Context, h http.Handler) *http.Server {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: h2Streams},
 		ErrorLog:          ServerLog(e.config.Log, "public"),
 	}
-}
-
-func (e *Listener) drain(ctx context.Context, server *http.Server) error {
-	ctx, cancel := context.WithTimeout(ctx, e.config.Drain)
-	defer cancel()
-	err := server.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		_ = server.Close()
-		return fmt.Errorf("public listener: requests still in progress after %s were cut off", e.config.Drain)
-	}
-	return err
 }
 
 // The suites of TLS 1.2 that are AEADs with forward secrecy. Go's own default
