@@ -1,4 +1,11 @@
 package enclavecmd
 
+import (
+	"io"
+	"log/slog"
+)
+
 // NewLogger is what writes the log of a program.
-var NewLogger = newLogger
+func NewLogger(w io.Writer, level, format string) *slog.Logger {
+	return newLogger(w, levelOf(level), format)
+}

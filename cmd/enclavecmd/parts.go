@@ -51,8 +51,8 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 		p.kek, err = atrest.NewKEK(key)
 	}
 	note(err)
-	p.allowed, err = allow.ParseList(s.CentralAllowlist)
-	note(named("VEGA_CENTRAL_ALLOWLIST", err))
+	p.allowed, err = readAllowlist(s)
+	note(err)
 	files, err := edge.FileCertificates(s.TLSCertFile, s.TLSKeyFile)
 	if err == nil {
 		err = errors.Join(files.ValidAt(time.Now()), covers(files, s.PublicEndpoint.URL().Hostname()))

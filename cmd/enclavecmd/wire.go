@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,9 +15,11 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
+	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
+	"github.com/vasp-enclave/vasp-enclave/storage"
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 	"github.com/vasp-enclave/vasp-enclave/storage/memory"
 	"github.com/vasp-enclave/vasp-enclave/storage/redis"
@@ -46,8 +47,9 @@ func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *s
 }
 
 // wire makes an enclave of its parts and opens its listeners.
-func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *prometheus.Registry, logger *slog.Logger) (*node, error) {
-	enclave, err := newEnclave(ctx, s, p, db, registry, logger)
+func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, watch *watch, r *reloading, logger *slog.Logger) (*node, error) {
+	registry := watch.registry
+	enclave, err := newEnclave(ctx, s, p, db, registry, r, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -58,47 +60,36 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *pro
 	if err != nil {
 		return nil, configError{err}
 	}
+	r.enclave, r.verifier, r.key, r.allowed, r.api = enclave, verifier, allianceKey(s), allow.NewCurrent(p.allowed), new(changing)
+	r.api.set(enclave.API(s.ServerToken.Reveal()))
 	public, err := edge.Listen(ctx, edge.Config{
-		Address: string(s.PublicListen), Certificates: p.certificates, Allow: p.allowed,
+		Address: string(s.PublicListen), Certificates: p.certificates, Allow: r.allowed, Drain: s.ShutdownGrace.Duration(),
 		Namespace: "enclave", Metrics: registry, Log: logger, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	n := &node{enclave: enclave, public: public, handler: enclave.Public(verifier, s.PublicEndpoint.URL()), stop: make(chan struct{})}
-	if err := n.listen(s, enclave, registry, logger); err != nil {
+	n := &node{
+		enclave: enclave, public: public, handler: enclave.Public(verifier, s.PublicEndpoint.URL()), watch: watch,
+		reload: r.group(registry), hangup: r.options.hangup, delay: s.ShutdownDelay.Duration(), grace: s.ShutdownGrace.Duration(),
+		alive: func(ctx context.Context) bool {
+			_, err := db.Directory(ctx)
+			return err == nil || errors.Is(err, storage.ErrNotFound)
+		},
+	}
+	backend, err := newServer("backend", s.ServerAddress(), r.api, s.KeepAliveTimeout.Duration(), logger)
+	if err != nil {
 		return nil, err
 	}
 	operator, err := operatorServer(socketPath(s.OperatorSocket, s.DatabaseFile), enclave.Operator(db, db.Keys().PrivateAEAD(), operatorName), logger)
 	if err != nil {
 		return nil, err
 	}
-	n.servers = append(n.servers, operator)
+	n.servers = append(n.servers, backend, operator)
 	return n, nil
 }
 
-// listen opens the three plain listeners.
-func (n *node) listen(s *Settings, enclave *proxy.Enclave, registry *prometheus.Registry, logger *slog.Logger) error {
-	const idle = time.Minute
-	for _, l := range []struct {
-		name, address string
-		handler       http.Handler
-		idle          time.Duration
-	}{
-		{"backend", s.ServerAddress(), enclave.API(s.ServerToken.Reveal()), s.KeepAliveTimeout.Duration()},
-		{"metrics", string(s.MetricsListen), metricsHandler(registry), idle},
-		{"admin", string(s.AdminListen), adminHandler(n.ready), idle},
-	} {
-		server, err := newServer(l.name, l.address, l.handler, l.idle, logger)
-		if err != nil {
-			return err
-		}
-		n.servers = append(n.servers, server)
-	}
-	return nil
-}
-
-func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *prometheus.Registry, logger *slog.Logger) (*proxy.Enclave, error) {
+func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *prometheus.Registry, r *reloading, logger *slog.Logger) (*proxy.Enclave, error) {
 	kek := db.Keys().PrivateAEAD()
 	signer, chain, err := proxy.OpenIdentity(ctx, db, kek, s.VASPID, time.Now())
 	if err != nil {
@@ -123,6 +114,7 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 	if err != nil {
 		return nil, configError{err}
 	}
+	r.central, r.backend = central, backend
 	go scan(ctx, backend, logger)
 	cache, err := openCache(ctx, s, p, db, registry, logger)
 	if err != nil {

@@ -137,7 +137,7 @@ func (s *Server) open(ctx context.Context, v *relay.Verifier, base *url.URL) err
 			return err
 		}
 	}
-	s.handler = relay.Below(base, v.Require(s.routes()))
+	s.handler = relay.Below(base, v.Require(s.routes().Handler()))
 	s.config.Metrics.MustRegister(&seatsCollector{s})
 	var err error
 	s.listener, err = edge.Listen(ctx, edge.Config{
@@ -168,13 +168,16 @@ func (s *Server) Run(ctx context.Context) error {
 // Close gives up a Server that is never run.
 func (s *Server) Close() error { return errors.Join(s.listener.Close(), s.store.close()) }
 
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+relay.MessagesPath, s.member(s.relay))
-	mux.HandleFunc("PUT "+relay.RegisterPath, s.member(s.register))
-	mux.HandleFunc("GET "+relay.DirectoryPath, s.member(s.directory))
-	return mux
+func (s *Server) routes() edge.Routes {
+	return edge.Routes{
+		"POST " + relay.MessagesPath: s.member(s.relay),
+		"PUT " + relay.RegisterPath:  s.member(s.register),
+		"GET " + relay.DirectoryPath: s.member(s.directory),
+	}
 }
+
+// Routes are the patterns that a Server serves.
+func Routes() []string { return new(Server).routes().Patterns() }
 
 // handler answers a request of a member whose signature and address are right.
 type handler func(w http.ResponseWriter, r *http.Request, from *seat, signed *relay.Verified)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +31,7 @@ type Config struct {
 // called concurrently; each signs once and never repeats by itself. Their
 // errors are *Error when central answered and *TransportError when it did not.
 type Client struct {
-	endpoint Endpoint
+	endpoint atomic.Pointer[Endpoint]
 	close    func()
 	now      func() time.Time
 	seconds  *prometheus.HistogramVec
@@ -48,16 +49,30 @@ func NewClient(c Config) (*Client, error) {
 	}
 	transport := NewTransport(c.Roots, c.SourceAddress)
 	client := &Client{
-		endpoint: Endpoint{Base: base, Signer: signer, Transport: transport}, close: transport.CloseIdleConnections, now: c.Now,
+		close: transport.CloseIdleConnections, now: c.Now,
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "enclave", Name: "central_request_duration_seconds", Help: "Requests to central, by call and outcome.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"call", "outcome"}),
 	}
+	client.endpoint.Store(&Endpoint{Base: base, Signer: signer, Transport: transport})
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(client.seconds)
 	}
 	return client, nil
+}
+
+// SetKey signs with another key from the next request on. After an error
+// nothing changed.
+func (c *Client) SetKey(k Key) error {
+	signer, err := NewSigner(k, EnclaveToCentral)
+	if err != nil {
+		return err
+	}
+	endpoint := *c.endpoint.Load()
+	endpoint.Signer = signer
+	c.endpoint.Store(&endpoint)
+	return nil
 }
 
 // Close closes connections that are not in use.
@@ -116,7 +131,7 @@ func (c *Client) Register(ctx context.Context, r Registration) (*Lease, error) {
 // do sends one request and turns every status but 200 into an *Error.
 func (c *Client) do(ctx context.Context, name string, call Call) (*Reply, error) {
 	start := c.now()
-	reply, err := c.endpoint.Do(ctx, call)
+	reply, err := c.endpoint.Load().Do(ctx, call)
 	switch {
 	case err != nil:
 		err = &TransportError{name, err}

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,6 +69,9 @@ var deadlines = map[string]time.Duration{
 type Client struct {
 	account, user, transaction, callback *endpoint
 
+	headerName string
+	credential *atomic.Pointer[credential]
+
 	transport *http.Transport
 	now       func() time.Time
 	seconds   *prometheus.HistogramVec
@@ -76,11 +80,10 @@ type Client struct {
 // New makes a client. It connects to nobody. Errors name the API or the header
 // that is wrong, and hold neither a URL nor the token.
 func New(cfg Config) (*Client, error) {
-	header, value, err := authorization(cfg.HeaderName, cfg.Token)
-	if err != nil {
+	c := &Client{headerName: cfg.HeaderName, credential: new(atomic.Pointer[credential]), transport: newTransport(cfg.Roots), now: cfg.Now, seconds: newSeconds()}
+	if err := c.SetToken(cfg.Token); err != nil {
 		return nil, err
 	}
-	c := &Client{transport: newTransport(cfg.Roots), now: cfg.Now, seconds: newSeconds()}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -94,13 +97,15 @@ func New(cfg Config) (*Client, error) {
 		{&c.transaction, apiTransaction, cfg.Transaction, false},
 		{&c.callback, apiCallback, cfg.Callback, false},
 	} {
-		if *e.at, err = newEndpoint(e.api, e.url, cfg.UnsafeHTTP); err != nil {
+		endpoint, err := newEndpoint(e.api, e.url, cfg.UnsafeHTTP)
+		if err != nil {
 			return nil, err
 		}
 		if e.needed && e.url == "" {
 			return nil, fmt.Errorf("vasp %s api: has no url", e.api)
 		}
-		(*e.at).header, (*e.at).value = header, value
+		endpoint.credential = c.credential
+		*e.at = endpoint
 	}
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(c.seconds); err != nil {
@@ -108,6 +113,17 @@ func New(cfg Config) (*Client, error) {
 		}
 	}
 	return c, nil
+}
+
+// SetToken sends another token from the next call on, in the same header.
+// After an error nothing changed.
+func (c *Client) SetToken(t Token) error {
+	header, value, err := authorization(c.headerName, t)
+	if err != nil {
+		return err
+	}
+	c.credential.Store(&credential{header, value})
+	return nil
 }
 
 // Close closes the connections that nobody uses.
