@@ -174,14 +174,7 @@ func (n *node) untilEnd(ctx, failed context.Context, logger *slog.Logger) {
 	logger.Info("enclave ready", attrs...)
 	life.NotifyReady()
 	go life.Watchdog(ctx, n.alive)
-	n.reload.Run(ctx, n.hangup, aroundReload)
-}
-
-// aroundReload tells systemd of a reload that was asked for.
-func aroundReload(load func()) {
-	life.NotifyReloading()
-	load()
-	life.NotifyReady()
+	n.reload.Run(ctx, n.hangup, life.AroundReload)
 }
 
 // leave is the first thing at the end: whoever asks hears that no more work is

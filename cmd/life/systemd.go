@@ -15,12 +15,16 @@ import (
 // NotifyReady says that the start is over, or that a reload is.
 func NotifyReady() { notify(daemon.SdNotifyReady, "STATUS=ready") }
 
-// NotifyStatus says in one line what goes on.
-func NotifyStatus(line string) { notify("STATUS=" + line) }
-
 // NotifyReloading says that settings are being read again. The service manager
 // waits for NotifyReady (Type=notify-reload).
 func NotifyReloading() { notify(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec()) }
+
+// AroundReload tells the service manager of a reload that it asked for.
+func AroundReload(load func()) {
+	NotifyReloading()
+	load()
+	NotifyReady()
+}
 
 // NotifyStopping says that the program ends.
 func NotifyStopping() { notify(daemon.SdNotifyStopping, "STATUS=draining") }
@@ -41,9 +45,11 @@ func Watchdog(ctx context.Context, alive func(context.Context) bool) {
 	tick := time.NewTicker(limit / 2)
 	defer tick.Stop()
 	for {
-		if alive(ctx) {
+		ask, cancel := context.WithTimeout(ctx, limit/4)
+		if alive(ask) {
 			notify(daemon.SdNotifyWatchdog)
 		}
+		cancel()
 		select {
 		case <-ctx.Done():
 			return

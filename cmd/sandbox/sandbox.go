@@ -67,6 +67,8 @@ type VASP struct {
 	Token          string // that the enclave shows to the backend
 	TokenFile      string // where it stands
 	EncryptionKey  string // of the history, base64
+	CertFile       string // of the public endpoint
+	KeyFile        string
 	AccessKey      string
 	SecretKey      string
 	Enclave, Robot *Program
@@ -193,7 +195,7 @@ func (a *Alliance) prepareCentral(listen, metrics string) error {
 		"CENTRAL_LISTEN=" + listen, "CENTRAL_METRICS_LISTEN=" + metrics,
 		"CENTRAL_MEMBERS_FILE=" + membersFile, "CENTRAL_STATE_FILE=" + filepath.Join(a.Dir, "central-state.json"),
 		"CENTRAL_TLS_CERT_FILE=" + certFile, "CENTRAL_TLS_KEY_FILE=" + keyFile,
-		"CENTRAL_ROOTS_FILE=" + a.rootFile, "CENTRAL_SOURCE_ADDRESS=" + centralAddr.String(),
+		"CENTRAL_SHUTDOWN_DELAY_MS=0", "CENTRAL_ROOTS_FILE=" + a.rootFile, "CENTRAL_SOURCE_ADDRESS=" + centralAddr.String(),
 	}
 	if a.options.Record {
 		a.Record = filepath.Join(a.Dir, "relayed.jsonl")
@@ -213,6 +215,7 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 	if err != nil {
 		return err
 	}
+	v.CertFile, v.KeyFile = certFile, keyFile
 	for secret, value := range map[string]string{"-encryption.key": v.EncryptionKey, "-alliance.key": v.SecretKey, "-backend.token": v.Token} {
 		if err := os.WriteFile(file(secret), []byte(value+"\n"), 0o600); err != nil {
 			return err
@@ -243,10 +246,25 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 			"VEGA_VERIFICATION_CALLBACK_API_PATH=" + v.RobotURL + "/callback",
 			"VEGA_VERIFICATION_AUTHORIZATION_TOKEN_FILE=" + v.TokenFile,
 			"VEGA_ENCRYPTION_KEY_BASE64_FILE=" + file("-encryption.key"), "VEGA_DATABASE_FILE=" + v.Database,
-			"VEGA_VASP_IVMS101_FILE=" + file("-ivms101.json"), "VEGA_OPERATOR_SOCKET=" + v.OperatorSocket,
+			"VEGA_SHUTDOWN_DELAY_MS=0", "VEGA_VASP_IVMS101_FILE=" + file("-ivms101.json"), "VEGA_OPERATOR_SOCKET=" + v.OperatorSocket,
 		}, a.options.Enclave...),
 	}
 	return nil
+}
+
+// Renew replaces the certificate of a VASP's enclave in its two files, key
+// first, and each at once: a reader finds the old text of a file or the new.
+func (a *Alliance) Renew(v *VASP) error {
+	dir, err := os.MkdirTemp(a.Dir, "renew-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	certFile, keyFile, err := a.authority.issue(dir, "new", v.Address)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(keyFile, v.KeyFile), os.Rename(certFile, v.CertFile))
 }
 
 // Programs are all processes in the order in which they start.

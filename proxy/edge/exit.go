@@ -67,3 +67,11 @@ func (x *Exit) Drain(name string, server *http.Server, listener net.Listener, gr
 	}
 	return &CutOffError{name, cut, grace}
 }
+
+// SetMaxConns changes how many connections may be open from the next one on;
+// those that are open stay.
+func (e *Listener) SetMaxConns(n int) {
+	e.gate.mu.Lock()
+	defer e.gate.mu.Unlock()
+	e.gate.config.MaxConns = n
+}
