@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/openapi"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/storage"
@@ -27,15 +28,33 @@ import (
 // unless its setting says unsafe.
 func (e *Enclave) API(token string) http.Handler {
 	api := &api{Enclave: e, want: sha256.Sum256([]byte(token)), tokenless: token == ""}
-	mux := http.NewServeMux()
-	for path, m := range api.open() {
-		mux.Handle(path, api.serve(m))
+	return api.routes().Handler()
+}
+
+func (a *api) routes() edge.Routes {
+	routes := edge.Routes{"/": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeError(w, noSuchPath()) })}
+	for path, m := range a.open() {
+		routes[path] = a.serve(m)
 	}
-	for path, m := range api.closed() {
-		mux.Handle(path, api.guarded(api.serve(m)))
+	for path, m := range a.closed() {
+		routes[path] = a.guarded(a.serve(m))
 	}
-	mux.Handle("/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeError(w, noSuchPath()) }))
-	return mux
+	return routes
+}
+
+// APIRoutes are the methods and paths that API serves.
+func APIRoutes() []string {
+	a := &api{Enclave: new(Enclave)}
+	var all []string
+	for _, paths := range []map[string]methods{a.open(), a.closed()} {
+		for path, m := range paths {
+			for method := range m {
+				all = append(all, method+" "+path)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 type api struct {

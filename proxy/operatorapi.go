@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
 )
 
@@ -22,8 +23,14 @@ type IdentityView struct {
 // nobody: it belongs on a socket that only the operator can open. The KEK
 // wraps a new identity; by says who the caller is, for the audit log.
 func (e *Enclave) Operator(log Auditor, kek identity.AEAD, by func(*http.Request) string) http.Handler {
-	o := &operator{e, log, kek, by}
-	mux := http.NewServeMux()
+	return (&operator{e, log, kek, by}).routes().Handler()
+}
+
+// OperatorRoutes are the patterns that Operator serves.
+func OperatorRoutes() []string { return (&operator{Enclave: new(Enclave)}).routes().Patterns() }
+
+func (o *operator) routes() edge.Routes {
+	e, routes := o.Enclave, edge.Routes{}
 	for pattern, h := range map[string]handler{
 		"GET /identity":          o.identity,
 		"POST /identity/rotate":  o.change(e.RotateIdentity),
@@ -39,13 +46,13 @@ func (e *Enclave) Operator(log Auditor, kek identity.AEAD, by func(*http.Request
 		}),
 		"GET /peers/{id}/history": o.history,
 	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		routes[pattern] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := h(w, r); err != nil {
 				writeError(w, err)
 			}
 		})
 	}
-	return mux
+	return routes
 }
 
 type operator struct {

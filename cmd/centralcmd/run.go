@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +18,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/life"
+	"github.com/vasp-enclave/vasp-enclave/cmd/reload"
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/proxy/central"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
@@ -26,19 +27,54 @@ import (
 )
 
 func runCommand(environ []string) *cobra.Command {
-	return withSettings(&cobra.Command{
+	var o runOptions
+	c := &cobra.Command{
 		Use: "run", Short: "Run central until SIGTERM or SIGINT", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-			defer stop()
-			return Run(ctx, environ, c.ErrOrStderr())
+			ctx, hangup, release := life.Watch(context.Background(), "central", c.ErrOrStderr())
+			defer release()
+			o.hangup = hangup
+			return run(ctx, environ, c.ErrOrStderr(), o)
 		},
-	})
+	}
+	c.Flags().StringVar(&o.envFile, "env-file", "", "read settings from a file of NAME=value lines, too; what changes in it is taken over without a restart, where it can be")
+	return withSettings(c)
+}
+
+// runOptions are what the command line adds to the settings.
+type runOptions struct {
+	envFile string           // "": none
+	hangup  <-chan os.Signal // SIGHUP; nil: never
+}
+
+// environ is the process's own with the env file's lines, which count more.
+func (o runOptions) environ(own []string) ([]string, error) {
+	if o.envFile == "" {
+		return own, nil
+	}
+	f, err := os.Open(o.envFile)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	lines, err := settings.ParseEnvFile(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.envFile, err)
+	}
+	return append(own[:len(own):len(own)], lines...), nil
 }
 
 // Run runs central with the settings of environ until ctx ends, and logs to w.
 // It logs "central ready" with the addresses it listens on.
 func Run(ctx context.Context, environ []string, w io.Writer) error {
+	return run(ctx, environ, w, runOptions{})
+}
+
+func run(ctx context.Context, own []string, w io.Writer, o runOptions) error {
+	environ, err := o.environ(own)
+	if err != nil {
+		return configError{err}
+	}
 	var s Settings
 	warnings, err := settings.Load(Prefix, &s, environ)
 	if err != nil {
@@ -48,7 +84,9 @@ func Run(ctx context.Context, environ []string, w io.Writer) error {
 	if err != nil {
 		return configError{err}
 	}
-	logger := newLogger(w, s.LogLevel, s.LogFormat)
+	level := new(slog.LevelVar)
+	level.Set(levelOf(s.LogLevel))
+	logger := newLogger(w, level, s.LogFormat)
 	for _, warning := range warnings {
 		logger.Warn("settings: " + warning)
 	}
@@ -59,34 +97,119 @@ func Run(ctx context.Context, environ []string, w io.Writer) error {
 	if record != nil {
 		defer record.Close()
 	}
-	return serve(ctx, &s, p, record, logger)
+	return serve(ctx, &s, p, record, &reloading{options: o, own: own, start: &s, parts: p, level: level, log: logger}, logger)
 }
 
-func serve(ctx context.Context, s *Settings, p *parts, record *os.File, logger *slog.Logger) error {
+func serve(ctx context.Context, s *Settings, p *parts, record *os.File, r *reloading, logger *slog.Logger) error {
 	registry := newRegistry()
 	config := central.Config{
 		Members: p.members, Address: string(s.Listen), BasePath: s.BasePath, Certificates: p.certificates, Trust: p.trust,
-		SourceAddress: s.SourceAddress.Addr, Reach: s.reach(), StateFile: s.StateFile, Now: time.Now, Log: logger, Metrics: registry,
+		SourceAddress: s.SourceAddress.Addr, Reach: s.reach(), StateFile: s.StateFile, DrainRequests: s.ShutdownGrace.Duration(),
+		Now: time.Now, Log: logger, Metrics: registry,
 	}
 	if record != nil {
 		config.Record = record
 	}
-	metrics, err := new(net.ListenConfig).Listen(ctx, "tcp", string(s.MetricsListen))
+	readiness := new(life.Readiness)
+	n := &node{readiness: readiness, listening: readiness.Require("listeners", "not open yet"), hangup: r.options.hangup, delay: s.ShutdownDelay.Duration()}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", string(s.MetricsListen))
 	if err != nil {
 		return fmt.Errorf("CENTRAL_METRICS_LISTEN: %w", err)
 	}
-	server, err := central.New(ctx, config)
-	if err != nil {
-		return errors.Join(err, metrics.Close())
+	n.watch = life.NewServer("metrics", listener, &http.Server{
+		Handler: watchRoutes(registry, readiness).Handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	})
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer n.serveWatch(stop)()
+	if n.server, err = central.New(ctx, config); err != nil {
+		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	drained, done := context.WithCancel(context.WithoutCancel(ctx))
-	group.Go(func() error { defer done(); return server.Run(ctx) })
-	group.Go(func() error { return serveMetrics(drained, metrics, metricsHandler(registry, ctx.Err)) })
-	logger.Info("central ready", "listen", server.Addr().String(), "metrics", metrics.Addr().String(), "members", p.members.Len(), "version", Version)
-	err = group.Wait()
+	r.server = n.server
+	n.reload = r.group(registry)
+	err = n.serve(ctx, logger)
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.As(cause, new(life.Stopped)) {
+		return cause
+	}
+	return err
+}
+
+// node is central with its listeners.
+type node struct {
+	server    *central.Server
+	watch     *life.Server // metrics and probes: first to be there, last to go
+	readiness *life.Readiness
+	listening *life.Condition
+	reload    *reload.Group
+	hangup    <-chan os.Signal
+	delay     time.Duration
+}
+
+// serveWatch serves metrics and probes until end is called.
+func (n *node) serveWatch(stop context.CancelCauseFunc) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := n.watch.Serve(ctx, time.Second); err != nil && ctx.Err() == nil {
+			stop(err)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// serve runs central until ctx ends or it fails. Then it is not ready at once,
+// goes on taking work for a while if whoever ended it waits for that, and
+// finishes what it took.
+func (n *node) serve(ctx context.Context, logger *slog.Logger) error {
+	work, shut := context.WithCancel(context.WithoutCancel(ctx))
+	defer shut()
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	group.Go(func() error { return n.server.Run(work) })
+	group.Go(func() error {
+		n.untilEnd(ctx, failed, logger)
+		life.NotifyStopping()
+		n.listening.Fails("stopping")
+		n.server.Leave()
+		life.Linger(ctx, failed, n.delay)
+		shut()
+		return nil
+	})
+	err := group.Wait()
+	var cut *edge.CutOffError
+	if errors.As(err, &cut) {
+		logger.Error("requests were cut off", "listener", cut.Listener, "requests", cut.Requests, "after", cut.After)
+	}
 	logger.Info("central stopped")
 	return err
+}
+
+func (n *node) untilEnd(ctx, failed context.Context, logger *slog.Logger) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(failed, cancel)()
+	n.listening.Holds()
+	n.readiness.Started()
+	logger.Info("central ready", "listen", n.server.Addr().String(), "metrics", n.watch.Addr().String(), "members", n.server.Members(), "version", Version)
+	life.NotifyReady()
+	go life.Watchdog(ctx, n.server.Alive)
+	n.reload.Run(ctx, n.hangup, life.AroundReload)
+}
+
+// Routes are the patterns of every HTTP listener of central, by its name.
+func Routes() map[string][]string {
+	return map[string][]string{
+		"public":  central.Routes(),
+		"metrics": watchRoutes(prometheus.NewRegistry(), new(life.Readiness)).Patterns(),
+	}
+}
+
+// watchRoutes are metrics and probes.
+func watchRoutes(registry *prometheus.Registry, readiness *life.Readiness) edge.Routes {
+	routes := readiness.Routes()
+	routes["GET /metrics"] = promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry})
+	return routes
 }
 
 // parts are what the settings' files hold.
@@ -136,14 +259,18 @@ func openRecord(file string) (*os.File, error) {
 	return f, nil
 }
 
-// newLogger writes one line a record. Level "none" writes nothing at all.
-func newLogger(w io.Writer, level, format string) *slog.Logger {
+// levelOf is the level of a setting; "none" is above every record.
+func levelOf(name string) slog.Level {
 	levels := map[string]slog.Level{"error": slog.LevelError, "warn": slog.LevelWarn, "info": slog.LevelInfo, "debug": slog.LevelDebug}
-	at, some := levels[level]
-	if !some {
-		return slog.New(slog.DiscardHandler)
+	if level, some := levels[name]; some {
+		return level
 	}
-	options := &slog.HandlerOptions{Level: at}
+	return slog.Level(math.MaxInt)
+}
+
+// newLogger writes one line a record. The level may change meanwhile.
+func newLogger(w io.Writer, level slog.Leveler, format string) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
 	if format == "text" {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
@@ -159,43 +286,4 @@ func newRegistry() *prometheus.Registry {
 	build.Set(1)
 	registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
-}
-
-// metricsHandler answers Prometheus and probes. Central is ready as soon as it
-// is alive, since it needs nobody else, and until it is told to stop.
-func metricsHandler(registry *prometheus.Registry, stopping func() error) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
-	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
-	mux.HandleFunc("GET /livez", ok)
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if stopping() != nil {
-			http.Error(w, "stopping", http.StatusServiceUnavailable)
-			return
-		}
-		ok(w, r)
-	})
-	return mux
-}
-
-func serveMetrics(ctx context.Context, l net.Listener, h http.Handler) error {
-	server := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
-	}
-	stopped := make(chan error, 1)
-	go func() { stopped <- server.Serve(l) }()
-	select {
-	case err := <-stopped:
-		return fmt.Errorf("metrics listener: %w", err)
-	case <-ctx.Done():
-	}
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	err := server.Shutdown(late)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = server.Close()
-	}
-	<-stopped
-	return err
 }

@@ -28,8 +28,10 @@ type Settings struct {
 	SourceAddress settings.Address `env:"CENTRAL_SOURCE_ADDRESS" doc:"Local address that connections to enclaves come from; unset: any. The enclaves must allow it."`
 	UnsafePrivate bool             `env:"CENTRAL_UNSAFE_PRIVATE_MEMBERS" envDefault:"false" doc:"Lets members register private addresses, for an alliance inside one network: each member can then have central call anything in there."`
 
-	MetricsListen settings.Listen `env:"CENTRAL_METRICS_LISTEN" envDefault:"127.0.0.1:9465" group:"Operation" doc:"Where /metrics, /livez and /readyz are."`
-	LogLevel      string          `env:"CENTRAL_LOG_LEVEL" envDefault:"info" oneof:"none|error|warn|info|debug" doc:"How much to log."`
+	MetricsListen settings.Listen `env:"CENTRAL_METRICS_LISTEN" envDefault:"127.0.0.1:9465" group:"Operation" doc:"Where /metrics, /livez, /readyz and /startupz are."`
+	ShutdownDelay settings.Millis `env:"CENTRAL_SHUTDOWN_DELAY_MS" envDefault:"2000" range:"0-600000" doc:"How long central goes on taking requests after SIGTERM while /readyz says 503, in ms."`
+	ShutdownGrace settings.Millis `env:"CENTRAL_SHUTDOWN_GRACE_MS" envDefault:"10000" range:"1-600000" doc:"How long requests in progress may take after that, in ms; what is cut off then makes the exit code 1."`
+	LogLevel      string          `env:"CENTRAL_LOG_LEVEL" reload:"true" envDefault:"info" oneof:"none|error|warn|info|debug" doc:"How much to log."`
 	LogFormat     string          `env:"CENTRAL_LOG_FORMAT" envDefault:"json" oneof:"json|text" doc:"How a line of the log looks."`
 
 	UnsafeLoopback   bool   `env:"CENTRAL_UNSAFE_LOOPBACK_MEMBERS" envDefault:"false" group:"Sandboxes and tests" doc:"Lets members register loopback addresses: they can then have central call what listens on its own machine only."`

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 )
 
@@ -13,19 +14,30 @@ import (
 // any list that is taken.
 const maxAllowlistFile = 1<<20 + 1
 
-// loadAllowlist reads the list of callers that s gives, from its text or its
-// file, and puts it in force. On an error, which names the setting, the entry
-// and the remedy, the list of before stays. It may be called while the enclave
+// loadAllowlist reads the list of callers that s gives, and puts it in force.
+// On an error the list of before stays. It may be called while the enclave
 // runs.
 func (p *parts) loadAllowlist(s *Settings) error {
+	list, err := p.readAllowlist(s)
+	if err == nil {
+		p.allowed.Swap(list)
+	}
+	return err
+}
+
+// readAllowlist judges the list of callers that s gives, in its text or its
+// file. The error names the setting, the entry and the remedy.
+func (p *parts) readAllowlist(s *Settings) (*allow.List, error) {
 	if s.AllowlistFile == "" {
-		return named("VEGA_CENTRAL_ALLOWLIST", p.allowed.Load(s.CentralAllowlist, p.proxies))
+		list, err := allow.ParseCallers(s.CentralAllowlist, p.proxies)
+		return list, named("VEGA_CENTRAL_ALLOWLIST", err)
 	}
 	text, err := readAllowlistFile(s.AllowlistFile)
-	if err == nil {
-		err = p.allowed.Load(text, p.proxies)
+	if err != nil {
+		return nil, named("VEGA_CENTRAL_ALLOWLIST_FILE", err)
 	}
-	return named("VEGA_CENTRAL_ALLOWLIST_FILE", err)
+	list, err := allow.ParseCallers(text, p.proxies)
+	return list, named("VEGA_CENTRAL_ALLOWLIST_FILE", err)
 }
 
 func readAllowlistFile(path string) (string, error) {

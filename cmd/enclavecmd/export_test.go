@@ -1,7 +1,14 @@
 package enclavecmd
 
+import (
+	"io"
+	"log/slog"
+)
+
 // NewLogger is what writes the log of a program.
-var NewLogger = newLogger
+func NewLogger(w io.Writer, level, format string) *slog.Logger {
+	return newLogger(w, levelOf(level), format)
+}
 
 // What the backend's listener is wrapped in.
 var LimitBackend = limitBackend

@@ -1,6 +1,7 @@
 package enclavecmd
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -13,26 +14,47 @@ import (
 // healthCommand is the probe for a pod: the image has no shell and no curl,
 // and the admin listener is on loopback.
 func healthCommand(environ []string) *cobra.Command {
-	return &cobra.Command{
+	var live, startup bool
+	c := &cobra.Command{
 		Use: "healthcheck", Short: "Ask the enclave on this machine whether it is ready; exit 0 when it is", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			path, good := "/readyz", "ready"
+			switch {
+			case live && startup:
+				return errors.New("--live and --startup are two questions; ask one")
+			case live:
+				path, good = "/livez", "alive"
+			case startup:
+				path, good = "/startupz", "started"
+			}
 			var s struct {
-				AdminListen settings.Listen `env:"VEGA_ADMIN_LISTEN" envDefault:"127.0.0.1:21118" doc:"Loopback address for /livez and /readyz."`
+				AdminListen settings.Listen `env:"VEGA_ADMIN_LISTEN" envDefault:"127.0.0.1:21118" doc:"Loopback address for /livez, /readyz and /startupz."`
 			}
 			if _, err := settings.Load("VEGA_ADMIN_", &s, environ); err != nil {
 				return configError{err}
 			}
-			client := &http.Client{Timeout: 3 * time.Second}
-			response, err := client.Get("http://" + string(s.AdminListen) + "/readyz")
-			if err != nil {
-				return fmt.Errorf("not alive: %w", err)
+			if err := probe("http://"+string(s.AdminListen)+path, good); err != nil {
+				return err
 			}
-			defer response.Body.Close()
-			if response.StatusCode != http.StatusOK {
-				return fmt.Errorf("not ready: status %d", response.StatusCode)
-			}
-			_, err = fmt.Fprintln(c.OutOrStdout(), "ready")
+			_, err := fmt.Fprintln(c.OutOrStdout(), good)
 			return err
 		},
 	}
+	c.Flags().BoolVar(&live, "live", false, "ask whether it is alive instead: whether a restart would help")
+	c.Flags().BoolVar(&startup, "startup", false, "ask whether its start is over instead")
+	return c
+}
+
+// probe wants status 200.
+func probe(url, good string) error {
+	client := &http.Client{Timeout: 3 * time.Second}
+	response, err := client.Get(url)
+	if err != nil {
+		return fmt.Errorf("not alive: %w", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("not %s: status %d", good, response.StatusCode)
+	}
+	return nil
 }

@@ -1,9 +1,11 @@
 package enclavecmd
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
@@ -19,7 +21,23 @@ const (
 	backendInFlight  = 2048
 )
 
-func limitConnections(l net.Listener) net.Listener { return netutil.LimitListener(l, plainConnections) }
+func limitConnections(l net.Listener) net.Listener {
+	return limited{Listener: netutil.LimitListener(l, plainConnections), socket: l}
+}
+
+// limited is a listener with a cap, which still tells what socket it has: see
+// edge.Exit.
+type limited struct {
+	net.Listener
+	socket net.Listener
+}
+
+func (l limited) SyscallConn() (syscall.RawConn, error) {
+	if socket, ok := l.socket.(syscall.Conn); ok {
+		return socket.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
 
 // limitBackend refuses requests of the backend at once, with 503 OVERLOADED and
 // Retry-After, when more are being answered than can be in time. Its health

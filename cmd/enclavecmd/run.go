@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -16,69 +17,111 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/life"
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
-	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
-	"github.com/vasp-enclave/vasp-enclave/proxy/edge/acme"
 )
 
 func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
-	var replace bool
+	var o runOptions
 	c := &cobra.Command{
 		Use: "run", Short: "Run the enclave until SIGTERM or SIGINT", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			// A file size limit is a full disk, which the history knows how
 			// to survive, and no reason to die.
 			signal.Ignore(syscall.SIGXFSZ)
-			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
-			defer stop()
-			return run(ctx, catalog, environ, c.ErrOrStderr(), replace)
+			ctx, hangup, release := life.Watch(c.Context(), "enclave", c.ErrOrStderr())
+			defer release()
+			o.hangup = hangup
+			return run(ctx, catalog, environ, c.ErrOrStderr(), o)
 		},
 	}
-	c.Flags().BoolVar(&replace, "replace-identity", false, "once, after the old identity was lost for good: let central take ours in its place; every counterparty then has to accept it")
-	return withSettings(c, "Runs the enclave until SIGTERM or SIGINT.")
+	c.Flags().BoolVar(&o.replaceIdentity, "replace-identity", false, "once, after the old identity was lost for good: let central take ours in its place; every counterparty then has to accept it")
+	c.Flags().StringVar(&o.envFile, "env-file", "", "read settings from a file of NAME=value lines, too; what changes in it is taken over without a restart, where it can be")
+	return withSettings(c, "Runs the enclave until SIGTERM or SIGINT. SIGHUP reads files and settings again.")
+}
+
+// runOptions are what the command line adds to the settings.
+type runOptions struct {
+	replaceIdentity bool
+	envFile         string           // "": none
+	hangup          <-chan os.Signal // SIGHUP; nil: never
+}
+
+// environ is the process's own with the env file's lines, which count more.
+func (o runOptions) environ(own []string) ([]string, error) {
+	if o.envFile == "" {
+		return own, nil
+	}
+	lines, err := readEnvFile(o.envFile)
+	return append(own[:len(own):len(own)], lines...), err
 }
 
 // Run runs one enclave with the settings of environ until ctx ends, and logs
 // to w. It logs "enclave ready" with the addresses it listens on.
 func Run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.Writer) error {
-	return run(ctx, catalog, environ, w, false)
+	return run(ctx, catalog, environ, w, runOptions{})
 }
 
-func run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.Writer, replaceIdentity bool) error {
+func run(ctx context.Context, catalog *plugins.Catalog, own []string, w io.Writer, o runOptions) error {
+	environ, err := o.environ(own)
+	if err != nil {
+		return configError{err}
+	}
 	var s Settings
 	warnings, err := settings.Load(Prefix, &s, environ)
 	if err != nil {
 		return configError{err}
 	}
+	level := new(slog.LevelVar)
+	level.Set(levelOf(s.LogLevel))
+	logger := newLogger(w, level, s.LogFormat)
+	for _, warning := range warnings {
+		logger.Warn("settings: " + warning)
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	watch, err := openWatch(&s, newRegistry(&s, environ), logger, stop)
+	if err != nil {
+		return err
+	}
+	defer watch.close()
 	p, err := readParts(ctx, catalog, &s)
 	if err != nil {
 		return configError{err}
 	}
-	p.replaceIdentity = replaceIdentity
-	logger := newLogger(w, s.LogLevel, s.LogFormat)
-	for _, warning := range warnings {
-		logger.Warn("settings: " + warning)
-	}
-	registry := newRegistry(&s, environ)
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	db, err := openHistory(&s, p, registry, logger, stop)
+	p.replaceIdentity = o.replaceIdentity
+	r := &reloading{options: o, own: own, start: &s, parts: p, level: level, log: logger}
+	return ended(ctx, live(ctx, &s, p, watch, r, logger, stop))
+}
+
+// live opens everything and runs it until ctx ends or a part fails.
+func live(ctx context.Context, s *Settings, p *parts, watch *watch, r *reloading, logger *slog.Logger, stop context.CancelCauseFunc) error {
+	db, err := openHistory(s, p, watch.registry, logger, stop)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	go guardFile(ctx, s.DatabaseFile, stop)
-	n, err := wire(ctx, &s, p, db, registry, logger)
+	n, err := wire(ctx, s, p, db, watch, r, logger)
 	if err != nil {
 		return err
 	}
-	err = n.serve(ctx, logger)
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+	return n.serve(ctx, logger)
+}
+
+// ended tells why a run ended: nothing when a signal or the caller said so and
+// everything came to its end.
+func ended(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	asked := cause == nil || errors.Is(cause, context.Canceled) || errors.As(cause, new(life.Stopped))
+	switch {
+	case !asked:
 		return cause
+	case errors.Is(err, context.Canceled), errors.As(err, new(life.Stopped)): // told to stop before the start was over
+		return nil
 	}
 	return err
 }
@@ -104,115 +147,18 @@ func newRegistry(s *Settings, environ []string) *prometheus.Registry {
 	return registry
 }
 
-// node is a wired enclave with its four listeners.
-type node struct {
-	enclave *proxy.Enclave
-	public  *edge.Listener
-	handler http.Handler // of the public listener
-	servers []server
-	stop    chan struct{} // closed when it drains
-
-	automatic *acme.Certificates // nil: the certificate is from files
-}
-
-// ready says why the enclave takes no work, nil when it does: from the moment
-// its listeners are open and it has a certificate until it drains.
-func (n *node) ready() error {
-	select {
-	case <-n.stop:
-		return errors.New("the enclave is stopping")
-	default:
-	}
-	if n.automatic != nil {
-		return n.automatic.Usable(time.Now())
-	}
-	return nil
-}
-
-// server is one plain HTTP listener.
-type server struct {
-	name     string
-	listener net.Listener
-	http     *http.Server
-}
-
-func newServer(name, address string, h http.Handler, idle time.Duration, logger *slog.Logger) (server, error) {
+// newServer opens one plain HTTP listener, which does not serve yet.
+func newServer(name, address string, h http.Handler, idle time.Duration, logger *slog.Logger) (*life.Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return server{}, fmt.Errorf("%s listener: %w", name, err)
+		return nil, fmt.Errorf("%s listener: %w", name, err)
 	}
-	return server{name, limitConnections(listener), &http.Server{
+	return life.NewServer(name, limitConnections(listener), &http.Server{
 		Handler: edge.Recover(logger, nil, h), ErrorLog: edge.ServerLog(logger, name), IdleTimeout: idle, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second,
 		WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
-	}}, nil
+	}), nil
 }
 
-// drainTime is how long requests under way may take after the signal.
-const drainTime = 10 * time.Second
-
-// serve runs everything until ctx ends or a part fails, then drains.
-func (n *node) serve(ctx context.Context, logger *slog.Logger) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, s := range n.servers {
-		group.Go(func() error {
-			if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("%s listener: %w", s.name, err)
-			}
-			return nil
-		})
-		group.Go(func() error {
-			<-ctx.Done()
-			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-			defer cancel()
-			if err := s.http.Shutdown(late); err != nil {
-				return s.http.Close()
-			}
-			return nil
-		})
-	}
-	group.Go(func() error { return n.public.Serve(ctx, n.handler) })
-	if n.automatic != nil {
-		group.Go(func() error { n.automatic.Run(ctx, n.public.Addr()); return nil })
-	}
-	group.Go(func() error { return n.enclave.Run(ctx) })
-	attrs := []any{"version", Version, "public", n.public.Addr().String()}
-	for _, s := range n.servers {
-		attrs = append(attrs, s.name, s.listener.Addr().String())
-	}
-	logger.Info("enclave ready", attrs...)
-	if err := n.ready(); err != nil {
-		logger.Warn("central cannot reach this enclave yet", "err", err)
-	}
-	group.Go(func() error {
-		<-ctx.Done()
-		close(n.stop)
-		return nil
-	})
-	err := group.Wait()
-	logger.Info("enclave stopped")
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
-}
-
-func metricsHandler(registry *prometheus.Registry) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
-	return mux
-}
-
-// adminHandler answers the probes: alive while the process answers at all,
-// ready while it takes work.
-func adminHandler(ready func() error) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
-			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	return mux
+func metricsRoutes(registry *prometheus.Registry) edge.Routes {
+	return edge.Routes{"GET /metrics": promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry})}
 }

@@ -29,7 +29,7 @@ type Settings struct {
 	UnsafeServerHost settings.Address `env:"VEGA_UNSAFE_SERVER_HOST" doc:"Any address, instead of VEGA_SERVER_HOST: who can connect there can read and send personal data."`
 	ServerPort       int              `env:"VEGA_SERVER_PORT" envDefault:"21117" range:"0-65535" doc:"Port for the VASP's backend; 0 takes any free one."`
 	KeepAliveTimeout settings.Millis  `env:"VEGA_SERVER_KEEPALIVE_TIMEOUT_MS" envDefault:"5000" doc:"How long an idle connection of the backend is kept, in ms; behind a proxy, longer than the proxy keeps it."`
-	ServerToken      settings.Secret  `env:"VEGA_SERVER_TOKEN" secret:"true" doc:"When set, the backend must send it as Authorization: Bearer."`
+	ServerToken      settings.Secret  `env:"VEGA_SERVER_TOKEN" reload:"true" secret:"true" doc:"When set, the backend must send it as Authorization: Bearer."`
 
 	PublicEndpoint   settings.URL    `env:"VEGA_ENCLAVE_PUBLIC_ENDPOINT" required:"true" group:"Public listener" doc:"https URL at which the central server reaches this enclave; it may have a path."`
 	PublicListen     settings.Listen `env:"VEGA_PUBLIC_LISTEN" envDefault:":8443" doc:"Where to listen for the central server."`
@@ -61,8 +61,8 @@ type Settings struct {
 	VASPID        identity.VASPID  `env:"VEGA_VASP_ID" required:"true" doc:"This VASP's id in the alliance, a decimal number."`
 	NetworkID     string           `env:"VEGA_NETWORK_ID" envDefault:"alliance" doc:"Name of the alliance and its environment, 1 to 64 printable ASCII characters; messages from another one do not open."`
 	APIEndpoint   settings.URL     `env:"VEGA_API_ENDPOINT" required:"true" doc:"https base URL of the central server."`
-	AccessKey     string           `env:"VEGA_ALLIANCE_ACCESS_KEY" required:"true" doc:"Access key from the alliance's console."`
-	SecretKey     settings.Secret  `env:"VEGA_ALLIANCE_SECRET_KEY" required:"true" secret:"true" doc:"Secret key from the alliance's console."`
+	AccessKey     string           `env:"VEGA_ALLIANCE_ACCESS_KEY" reload:"true" required:"true" doc:"Access key from the alliance's console."`
+	SecretKey     settings.Secret  `env:"VEGA_ALLIANCE_SECRET_KEY" reload:"true" required:"true" secret:"true" doc:"Secret key from the alliance's console."`
 	APIRootsFile  string           `env:"VEGA_API_ROOTS_FILE" doc:"PEM file of the root certificates to trust the central server with; unset, the system's."`
 	APICertFile   string           `env:"VEGA_API_CLIENT_CERT_FILE" doc:"PEM file with a certificate chain to show to the central server, leaf first, where it or a proxy before it asks for one."`
 	APIKeyFile    string           `env:"VEGA_API_CLIENT_KEY_FILE" doc:"PEM file with the private key of that certificate."`
@@ -74,7 +74,7 @@ type Settings struct {
 	AccountURL         settings.URL    `env:"VEGA_VERIFICATION_ACCOUNT_API_PATH" required:"true" alias:"VEGA_VERIFICATION_ADDRESSES_API_PATH,VEGA_VERIFICATION_ADDRESS_API_PATH" doc:"Full URL at which the backend verifies an account."`
 	TransactionURL     settings.URL    `env:"VEGA_VERIFICATION_TRANSACTION_API_PATH" doc:"Full URL at which the backend tells the status of a transaction."`
 	CallbackURL        settings.URL    `env:"VEGA_VERIFICATION_CALLBACK_API_PATH" unset:"the backend hears of no result and has to poll" doc:"Full URL at which the backend hears of results; unset, it polls."`
-	AuthorizationToken settings.Secret `env:"VEGA_VERIFICATION_AUTHORIZATION_TOKEN" secret:"true" doc:"Sent to the backend with every call, as Authorization: Bearer."`
+	AuthorizationToken settings.Secret `env:"VEGA_VERIFICATION_AUTHORIZATION_TOKEN" reload:"true" secret:"true" doc:"Sent to the backend with every call, as Authorization: Bearer."`
 	AuthorizationKey   string          `env:"VEGA_VERIFICATION_AUTHORIZATION_KEY" doc:"Name of the header that carries the token instead, as it is and without Bearer."`
 	VerificationRoots  string          `env:"VEGA_VERIFICATION_ROOTS_FILE" doc:"PEM file of the root certificates to trust the backend with; unset, the system's."`
 	VerificationCert   string          `env:"VEGA_VERIFICATION_CLIENT_CERT_FILE" doc:"PEM file with a certificate chain to show to the backend, leaf first, where it asks for one."`
@@ -96,9 +96,11 @@ type Settings struct {
 	ClockSkew       settings.Millis `env:"VEGA_CLOCK_SKEW_MS" envDefault:"60000" range:"0-600000" doc:"How far the clocks of two enclaves may differ, in ms."`
 
 	MetricsListen  settings.Listen `env:"VEGA_METRICS_LISTEN" envDefault:"127.0.0.1:9464" group:"Operation" doc:"Where Prometheus reads /metrics."`
-	AdminListen    settings.Listen `env:"VEGA_ADMIN_LISTEN" envDefault:"127.0.0.1:21118" doc:"Loopback address for /livez and /readyz."`
+	AdminListen    settings.Listen `env:"VEGA_ADMIN_LISTEN" envDefault:"127.0.0.1:21118" doc:"Loopback address for /livez, /readyz and /startupz."`
 	OperatorSocket string          `env:"VEGA_OPERATOR_SOCKET" doc:"Socket file for the commands peers and identity, which only the enclave's own user may open; unset, the database file's name and .sock."`
-	LogLevel       string          `env:"VEGA_LOG_LEVEL" envDefault:"info" oneof:"none|error|warn|info|debug" doc:"How much to log."`
+	ShutdownDelay  settings.Millis `env:"VEGA_SHUTDOWN_DELAY_MS" envDefault:"2000" range:"0-600000" doc:"How long the enclave goes on taking work after SIGTERM while /readyz says 503, in ms; longer than the probe's period times its failure threshold."`
+	ShutdownGrace  settings.Millis `env:"VEGA_SHUTDOWN_GRACE_MS" envDefault:"10000" range:"1-600000" doc:"How long requests in progress may take after that, in ms; what is cut off then makes the exit code 1."`
+	LogLevel       string          `env:"VEGA_LOG_LEVEL" reload:"true" envDefault:"info" oneof:"none|error|warn|info|debug" doc:"How much to log."`
 	LogFormat      string          `env:"VEGA_LOG_FORMAT" envDefault:"json" oneof:"json|text" doc:"How a line of the log looks."`
 }
 

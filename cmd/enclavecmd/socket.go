@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/life"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 )
 
@@ -58,18 +59,18 @@ func (l movedListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net:
 
 // operatorServer serves the operator's socket. Who connects is told by the
 // kernel and kept with the connection.
-func operatorServer(path string, h http.Handler, logger *slog.Logger) (server, error) {
+func operatorServer(path string, h http.Handler, logger *slog.Logger) (*life.Server, error) {
 	listener, err := listenOperator(path)
 	if err != nil {
-		return server{}, err
+		return nil, err
 	}
-	return server{"operator", listener, &http.Server{
+	return life.NewServer("operator", listener, &http.Server{
 		Handler: edge.Recover(logger, nil, h), ErrorLog: edge.ServerLog(logger, "operator"),
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: time.Minute,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, callerKey{}, caller(c))
 		},
-	}}, nil
+	}), nil
 }
 
 type callerKey struct{}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge/acme"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/proxy/vasp"
+	"github.com/vasp-enclave/vasp-enclave/storage"
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 	"github.com/vasp-enclave/vasp-enclave/storage/memory"
 	"github.com/vasp-enclave/vasp-enclave/storage/redis"
@@ -47,8 +47,9 @@ func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *s
 }
 
 // wire makes an enclave of its parts and opens its listeners.
-func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *prometheus.Registry, logger *slog.Logger) (*node, error) {
-	enclave, err := newEnclave(ctx, s, p, db, registry, logger)
+func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, watch *watch, r *reloading, logger *slog.Logger) (*node, error) {
+	registry := watch.registry
+	enclave, err := newEnclave(ctx, s, p, db, registry, r, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -59,73 +60,58 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *pro
 	if err != nil {
 		return nil, configError{err}
 	}
-	n := &node{enclave: enclave, stop: make(chan struct{})}
-	certificates, err := n.certificates(ctx, p, db, registry, logger)
+	certificates, automatic, err := openCertificates(ctx, p, db, registry, logger)
 	if err != nil {
 		return nil, configError{err}
 	}
+	r.enclave, r.verifier, r.key, r.api = enclave, verifier, allianceKey(s), new(changing)
+	r.api.set(enclave.API(s.ServerToken.Reveal()))
 	if err := p.emptyAllowlist(); err != nil {
 		logger.Warn("settings: " + err.Error())
 	}
 	public, err := edge.Listen(ctx, edge.Config{
 		Address: string(s.PublicListen), Certificates: certificates, Allow: p.allowed, Sources: p.sources(s),
 		MinVersion: minVersion(s), ClientAuth: p.clientAuth, Hosts: s.hosts(),
-		MaxBody: relay.MaxMessage, Urgent: isHealthPoll,
+		MaxBody: relay.MaxMessage, Urgent: isHealthPoll, Drain: s.ShutdownGrace.Duration(),
 		Namespace: "enclave", Metrics: registry, Log: logger, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	n.public, n.handler = public, enclave.Public(verifier, s.PublicEndpoint.URL())
-	if err := n.listen(s, enclave, registry, logger); err != nil {
+	r.public = public
+	n := &node{
+		enclave: enclave, public: public, automatic: automatic, handler: enclave.Public(verifier, s.PublicEndpoint.URL()), watch: watch,
+		reload: r.group(registry), hangup: r.options.hangup, delay: s.ShutdownDelay.Duration(), grace: s.ShutdownGrace.Duration(),
+		alive: func(ctx context.Context) bool {
+			_, err := db.Directory(ctx)
+			return err == nil || errors.Is(err, storage.ErrNotFound)
+		},
+	}
+	backend, err := newServer("backend", s.ServerAddress(), limitBackend(r.api, registry), s.KeepAliveTimeout.Duration(), logger)
+	if err != nil {
 		return nil, err
 	}
 	operator, err := operatorServer(socketPath(s.OperatorSocket, s.DatabaseFile), enclave.Operator(db, db.Keys().PrivateAEAD(), operatorName), logger)
 	if err != nil {
 		return nil, err
 	}
-	n.servers = append(n.servers, operator)
+	n.servers = append(n.servers, backend, operator)
 	return n, nil
 }
 
-// certificates are those from files, or automatic ones, whose private keys the
-// history's key seals.
-func (n *node) certificates(ctx context.Context, p *parts, db *bolt.DB, registry *prometheus.Registry, logger *slog.Logger) (edge.Certificates, error) {
+// openCertificates gives those from files, or automatic ones, whose private
+// keys the history's key seals; automatic is nil for the former.
+func openCertificates(ctx context.Context, p *parts, db *bolt.DB, registry *prometheus.Registry, logger *slog.Logger) (shown edge.Certificates, automatic *acme.Certificates, err error) {
 	if p.certificates != nil {
-		return p.certificates, nil
+		return p.certificates, nil, nil
 	}
 	c := p.automatic
 	c.AEAD, c.Namespace, c.Metrics, c.Log = db.Keys().PrivateAEAD(), "enclave", registry, logger
-	automatic, err := acme.Open(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	n.automatic = automatic
-	return automatic, nil
+	automatic, err = acme.Open(ctx, c)
+	return automatic, automatic, err
 }
 
-// listen opens the three plain listeners.
-func (n *node) listen(s *Settings, enclave *proxy.Enclave, registry *prometheus.Registry, logger *slog.Logger) error {
-	const idle = time.Minute
-	for _, l := range []struct {
-		name, address string
-		handler       http.Handler
-		idle          time.Duration
-	}{
-		{"backend", s.ServerAddress(), limitBackend(enclave.API(s.ServerToken.Reveal()), registry), s.KeepAliveTimeout.Duration()},
-		{"metrics", string(s.MetricsListen), metricsHandler(registry), idle},
-		{"admin", string(s.AdminListen), adminHandler(n.ready), idle},
-	} {
-		server, err := newServer(l.name, l.address, l.handler, l.idle, logger)
-		if err != nil {
-			return err
-		}
-		n.servers = append(n.servers, server)
-	}
-	return nil
-}
-
-func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *prometheus.Registry, logger *slog.Logger) (*proxy.Enclave, error) {
+func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *prometheus.Registry, r *reloading, logger *slog.Logger) (*proxy.Enclave, error) {
 	kek := db.Keys().PrivateAEAD()
 	signer, chain, err := proxy.OpenIdentity(ctx, db, kek, s.VASPID, time.Now())
 	if err != nil {
@@ -150,6 +136,7 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 	if err != nil {
 		return nil, configError{err}
 	}
+	r.central, r.backend = central, backend
 	go scan(ctx, backend, logger)
 	cache, err := openCache(ctx, s, p, db, registry, logger)
 	if err != nil {

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -63,7 +62,7 @@ func (a *Alliance) enclaveRoots() string {
 
 // certificate are the settings of an enclave's certificate: files with one of
 // the sandbox's own, or where to ask for one.
-func (a *Alliance) certificate(name string, addr netip.Addr) ([]string, error) {
+func (a *Alliance) certificate(name string, v *VASP) ([]string, error) {
 	if a.Authority != nil {
 		settings := []string{
 			"VEGA_ACME_TERMS_AGREED=true", "VEGA_ACME_DIRECTORY=" + a.Authority.Directory, "VEGA_ACME_ROOTS_FILE=" + a.Authority.RootsFile,
@@ -73,6 +72,7 @@ func (a *Alliance) certificate(name string, addr netip.Addr) ([]string, error) {
 		}
 		return settings, nil
 	}
-	certFile, keyFile, err := a.authority.issue(a.Dir, name, addr)
-	return []string{"VEGA_TLS_CERT_FILE=" + certFile, "VEGA_TLS_KEY_FILE=" + keyFile}, err
+	var err error
+	v.CertFile, v.KeyFile, err = a.authority.issue(a.Dir, name, v.Address)
+	return []string{"VEGA_TLS_CERT_FILE=" + v.CertFile, "VEGA_TLS_KEY_FILE=" + v.KeyFile}, err
 }

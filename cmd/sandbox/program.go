@@ -125,6 +125,17 @@ func (p *Program) PID() int {
 	return p.command.Process.Pid
 }
 
+// Signal sends the process a signal and waits for nothing.
+func (p *Program) Signal(s os.Signal) error {
+	p.mu.Lock()
+	command := p.command
+	p.mu.Unlock()
+	if command == nil {
+		return os.ErrProcessDone
+	}
+	return command.Process.Signal(s)
+}
+
 // Kill ends the process as a crash does, with SIGKILL, and waits for it.
 func (p *Program) Kill() error { return p.signal(syscall.SIGKILL) }
 

@@ -74,6 +74,8 @@ type VASP struct {
 	Token          string // that the enclave shows to the backend
 	TokenFile      string // where it stands
 	EncryptionKey  string // of the history, base64
+	CertFile       string // of the public endpoint; "" when it is automatic
+	KeyFile        string
 	AccessKey      string
 	SecretKey      string
 	Enclave, Robot *Program
@@ -208,7 +210,7 @@ func (a *Alliance) prepareCentral(listen, metrics string) error {
 		"CENTRAL_LISTEN=" + listen, "CENTRAL_METRICS_LISTEN=" + metrics,
 		"CENTRAL_MEMBERS_FILE=" + membersFile, "CENTRAL_STATE_FILE=" + filepath.Join(a.Dir, "central-state.json"),
 		"CENTRAL_TLS_CERT_FILE=" + certFile, "CENTRAL_TLS_KEY_FILE=" + keyFile,
-		"CENTRAL_ROOTS_FILE=" + a.enclaveRoots(), "CENTRAL_SOURCE_ADDRESS=" + centralAddr.String(),
+		"CENTRAL_SHUTDOWN_DELAY_MS=0", "CENTRAL_ROOTS_FILE=" + a.enclaveRoots(), "CENTRAL_SOURCE_ADDRESS=" + centralAddr.String(),
 		"CENTRAL_UNSAFE_LOOPBACK_MEMBERS=true",
 	}
 	if a.options.Record {
@@ -225,7 +227,7 @@ func (a *Alliance) prepareCentral(listen, metrics string) error {
 func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 	name := strings.ToLower(strings.Fields(v.Name)[0])
 	file := func(suffix string) string { return filepath.Join(a.Dir, name+suffix) }
-	certificate, err := a.certificate(name, v.Address)
+	certificate, err := a.certificate(name, v)
 	if err != nil {
 		return err
 	}
@@ -259,10 +261,25 @@ func (a *Alliance) prepareVASP(v *VASP, legal, code string) error {
 			"VEGA_VERIFICATION_CALLBACK_API_PATH=" + v.RobotURL + "/callback",
 			"VEGA_VERIFICATION_AUTHORIZATION_TOKEN_FILE=" + v.TokenFile,
 			"VEGA_ENCRYPTION_KEY_BASE64_FILE=" + file("-encryption.key"), "VEGA_DATABASE_FILE=" + v.Database,
-			"VEGA_VASP_IVMS101_FILE=" + file("-ivms101.json"), "VEGA_OPERATOR_SOCKET=" + v.OperatorSocket,
+			"VEGA_SHUTDOWN_DELAY_MS=0", "VEGA_VASP_IVMS101_FILE=" + file("-ivms101.json"), "VEGA_OPERATOR_SOCKET=" + v.OperatorSocket,
 		}, append(certificate, a.options.Enclave...)...),
 	}
 	return nil
+}
+
+// Renew replaces the certificate of a VASP's enclave in its two files, key
+// first, and each at once: a reader finds the old text of a file or the new.
+func (a *Alliance) Renew(v *VASP) error {
+	dir, err := os.MkdirTemp(a.Dir, "renew-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	certFile, keyFile, err := a.authority.issue(dir, "new", v.Address)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(keyFile, v.KeyFile), os.Rename(certFile, v.CertFile))
 }
 
 // Programs are all processes in the order in which they start.

@@ -17,6 +17,7 @@ type Setting struct {
 	Group    string
 	Required bool
 	Secret   bool     // may also be given by file
+	Reload   bool     // a change is taken over without a restart
 	Aliases  []string // deprecated names
 	OneOf    []string // the only texts accepted
 }

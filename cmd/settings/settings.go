@@ -10,6 +10,7 @@
 //	envDefault:"21117"       value when the variable is unset or empty
 //	required:"true"          must be set
 //	secret:"true"            may also come from the file named by VEGA_..._FILE; the field is a Secret
+//	reload:"true"            a change is taken over while the program runs, see Changes
 //	alias:"OLD_NAME"         names it had before, comma separated: accepted with a warning
 //	oneof:"a|b"              the only texts accepted
 //	range:"0-65535"          the only whole numbers accepted

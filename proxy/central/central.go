@@ -13,19 +13,20 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
@@ -104,8 +105,11 @@ type Server struct {
 	store     *store
 	metrics   *metrics
 	record    *recorder
-	seats     map[identity.VASPID]*seat
-	byKey     map[string]*seat
+	verifier  *relay.Verifier
+	allowed   *allow.Current
+	roster    atomic.Pointer[roster]
+	changing  sync.Mutex // one SetMembers at a time
+	watchers  watchers
 }
 
 // New reads the state file and opens the public listener. It answers nothing
@@ -119,12 +123,11 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s := &Server{
 		config: c, metrics: newMetrics(c.Metrics),
 		transport: relay.NewTransportTo(outward.Config{Secure: c.Reach, Trust: c.Trust, Source: c.SourceAddress, Resolver: c.Resolver}),
-		seats:     make(map[identity.VASPID]*seat), byKey: make(map[string]*seat),
 	}
 	if c.Record != nil {
 		s.record = &recorder{to: c.Record, now: c.Now}
 	}
-	verifier, err := relay.NewVerifier(relay.VerifierConfig{
+	s.verifier, err = relay.NewVerifier(relay.VerifierConfig{
 		Direction: relay.EnclaveToCentral, Keys: c.Members.keys(), Namespace: "central", Metrics: c.Metrics, Now: c.Now,
 	})
 	if err != nil {
@@ -133,7 +136,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if s.store, err = openStore(c.StateFile); err != nil {
 		return nil, err
 	}
-	if err = s.open(ctx, verifier, base); err != nil {
+	if err = s.open(ctx, base); err != nil {
 		return nil, errors.Join(err, s.store.close())
 	}
 	return s, nil
@@ -144,23 +147,25 @@ func New(ctx context.Context, c Config) (*Server, error) {
 // grows with the members, so that none can shut out another.
 const connsPerMember = 600
 
-func (s *Server) open(ctx context.Context, v *relay.Verifier, base *url.URL) error {
-	for _, m := range s.config.Members.list {
-		if err := s.seat(m); err != nil {
-			return err
-		}
+func (s *Server) open(ctx context.Context, base *url.URL) error {
+	r, err := s.newRoster(s.config.Members, nil)
+	if err != nil {
+		return err
 	}
-	s.handler = relay.Below(base, v.Require(s.routes()))
+	s.roster.Store(r)
+	s.allowed = allow.NewCurrent(r.members.allowed())
+	s.handler = relay.Below(base, s.verifier.Require(s.routes().Handler()))
 	s.config.Metrics.MustRegister(&seatsCollector{s})
-	places := max(len(s.config.Members.list), 2) * connsPerMember
-	var err error
+	places := maxConns(r.members)
 	s.listener, err = edge.Listen(ctx, edge.Config{
-		Address: s.config.Address, Certificates: s.config.Certificates, Allow: s.config.Members.allowed(), Drain: s.config.DrainRequests,
+		Address: s.config.Address, Certificates: s.config.Certificates, Allow: s.allowed, Drain: s.config.DrainRequests,
 		MaxConns: places, MaxConnsPerSource: connsPerMember, MaxInFlight: places, MaxInFlightPerSource: connsPerMember, MaxBody: relay.MaxMessage,
 		Namespace: "central", Metrics: s.config.Metrics, Log: s.config.Log, Now: s.config.Now,
 	})
 	return err
 }
+
+func maxConns(m *Members) int { return max(m.Len(), 2) * connsPerMember }
 
 // Addr is the address listened on, with its real port.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
@@ -171,24 +176,49 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.listener.Serve(ctx, s.handler) })
 	group.Go(func() error { return s.store.run(ctx, s.config.Log) })
-	for _, seat := range s.seats {
-		group.Go(func() error { return s.watch(ctx, seat) })
-	}
+	s.watchers.start(ctx, s.watch)
+	s.watchers.follow(s.roster.Load())
 	err := group.Wait()
+	s.watchers.wait()
 	s.transport.CloseIdleConnections()
 	return errors.Join(err, s.store.flush(), s.store.close())
 }
 
+// Members is how many members there are, active or not.
+func (s *Server) Members() int { return s.roster.Load().members.Len() }
+
+// Alive tells whether what is kept of members can be read and nobody holds it
+// for good: false once ctx ends before.
+func (s *Server) Alive(ctx context.Context) bool {
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		s.store.get(0)
+	}()
+	select {
+	case <-read:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Leave is said some time before Run is told to stop, see edge.Listener.
+func (s *Server) Leave() { s.listener.Leave() }
+
 // Close gives up a Server that is never run.
 func (s *Server) Close() error { return errors.Join(s.listener.Close(), s.store.close()) }
 
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+relay.MessagesPath, s.member(s.relay))
-	mux.HandleFunc("PUT "+relay.RegisterPath, s.member(s.register))
-	mux.HandleFunc("GET "+relay.DirectoryPath, s.member(s.directory))
-	return mux
+func (s *Server) routes() edge.Routes {
+	return edge.Routes{
+		"POST " + relay.MessagesPath: s.member(s.relay),
+		"PUT " + relay.RegisterPath:  s.member(s.register),
+		"GET " + relay.DirectoryPath: s.member(s.directory),
+	}
 }
+
+// Routes are the patterns that a Server serves.
+func Routes() []string { return new(Server).routes().Patterns() }
 
 // handler answers a request of a member whose signature and address are right.
 type handler func(w http.ResponseWriter, r *http.Request, from *seat, signed *relay.Verified)
@@ -203,7 +233,7 @@ func (s *Server) member(next handler) http.HandlerFunc {
 			relay.WriteError(w, http.StatusUnauthorized, relay.CodeUnauthenticated, "The request is not signed.")
 			return
 		}
-		from := s.byKey[signed.AccessKey]
+		from := s.roster.Load().byKey[signed.AccessKey]
 		source, err := netip.ParseAddrPort(r.RemoteAddr)
 		if from == nil || err != nil || !from.member.Allow.Contains(source.Addr()) {
 			s.metrics.forbidden.Inc()
@@ -217,21 +247,4 @@ func (s *Server) member(next handler) http.HandlerFunc {
 
 func writeInternal(w http.ResponseWriter) {
 	relay.WriteError(w, http.StatusInternalServerError, relay.CodeInternal, "Central failed; its log says why.")
-}
-
-func (s *Server) seat(m *Member) error {
-	if !m.Active {
-		return nil
-	}
-	seat := &seat{member: m, look: make(chan struct{}, 1)}
-	if kept, ok := s.store.get(m.VASPID); ok {
-		if err := s.restore(seat, kept); err != nil {
-			return fmt.Errorf("state of VASP %s: %w", m.VASPID, err)
-		}
-	}
-	s.seats[m.VASPID] = seat
-	for _, k := range m.Keys {
-		s.byKey[k.Access] = seat
-	}
-	return nil
 }

@@ -12,9 +12,10 @@ import (
 func (s *Server) directory(w http.ResponseWriter, _ *http.Request, from *seat, _ *relay.Verified) {
 	d := relay.Directory{VASPs: []relay.Member{}}
 	now := s.config.Now()
-	for _, m := range s.config.Members.active() {
+	r := s.roster.Load()
+	for _, m := range r.members.active() {
 		if from.member.connected(m) {
-			d.VASPs = append(d.VASPs, s.seats[m.VASPID].describe(now))
+			d.VASPs = append(d.VASPs, r.seats[m.VASPID].describe(now))
 		}
 	}
 	writeJSON(w, d)

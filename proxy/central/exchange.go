@@ -93,7 +93,7 @@ func (s *Server) recipient(from *seat, header string) (*seat, *enclave, *outcome
 	if _, alive := from.sitting(now); !alive {
 		return nil, nil, notRegistered
 	}
-	to := s.seats[id]
+	to := s.roster.Load().seats[id]
 	if to == nil || !from.member.connected(to.member) {
 		return nil, nil, unknownVASP
 	}

@@ -41,7 +41,7 @@ type Members struct{ list []*Member }
 // connected tells whether both want to deal with each other. Everybody deals
 // with itself.
 func (m *Member) connected(other *Member) bool {
-	return m == other || m.wants(other) && other.wants(m)
+	return m.VASPID == other.VASPID || m.wants(other) && other.wants(m)
 }
 
 func (m *Member) wants(other *Member) bool {
@@ -81,16 +81,43 @@ func ReadMembers(path string) (*Members, error) {
 		return nil, fmt.Errorf("read members file: %w", err)
 	}
 	members, err := ParseMembers(text, func(name string) (string, error) {
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(filepath.Dir(path), name)
-		}
-		secret, err := readSmall(name, 64<<10)
+		secret, err := readSmall(beside(path, name), 64<<10)
 		return strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r"), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("members file %s:\n%w", path, err)
 	}
 	return members, nil
+}
+
+// SecretKeyFiles are the files that a members file names for secret keys, none
+// when it cannot be read.
+func SecretKeyFiles(path string) []string {
+	text, err := readSmall(path, maxMembersFile)
+	if err != nil {
+		return nil
+	}
+	var file membersFile
+	if yaml.Unmarshal(text, &file) != nil {
+		return nil
+	}
+	var names []string
+	for i := range file.Members {
+		for _, pair := range file.Members[i].Keys {
+			if pair.SecretKeyFile != "" {
+				names = append(names, beside(path, pair.SecretKeyFile))
+			}
+		}
+	}
+	return names
+}
+
+// beside is where a file lies that another one names.
+func beside(path, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(path), name)
 }
 
 func readSmall(path string, most int64) ([]byte, error) {

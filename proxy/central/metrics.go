@@ -49,7 +49,7 @@ func (c *seatsCollector) Describe(ch chan<- *prometheus.Desc) { ch <- seatsDesc 
 func (c *seatsCollector) Collect(ch chan<- prometheus.Metric) {
 	count := map[string]int{relay.Up: 0, relay.Down: 0}
 	now := c.server.config.Now()
-	for _, s := range c.server.seats {
+	for _, s := range c.server.roster.Load().seats {
 		count[s.health(now)]++
 	}
 	for health, n := range count {

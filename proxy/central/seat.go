@@ -12,9 +12,15 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 )
 
-// seat is a member's place: who it is, and which enclave sits there now.
+// seat is a member's place: who it is, and what is there. A member whose entry
+// in the members file changes gets a new seat with the same place.
 type seat struct {
-	member    *Member
+	member *Member
+	*place
+}
+
+// place is which enclave sits there now, and what goes on with it.
+type place struct {
 	exchanges atomic.Int64  // in progress with this recipient
 	look      chan struct{} // ask for its health at once
 
@@ -34,7 +40,7 @@ type enclave struct {
 }
 
 // sitting is the enclave that registered last, and whether its lease runs.
-func (s *seat) sitting(now time.Time) (e *enclave, alive bool) {
+func (s *place) sitting(now time.Time) (e *enclave, alive bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.enclave, s.enclave != nil && now.Before(s.until)
@@ -42,7 +48,7 @@ func (s *seat) sitting(now time.Time) (e *enclave, alive bool) {
 
 // health is what the directory says. A registration counts as a sign of life
 // until the first poll knows better.
-func (s *seat) health(now time.Time) string {
+func (s *place) health(now time.Time) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.enclave != nil && s.up && now.Before(s.until) {
@@ -51,7 +57,7 @@ func (s *seat) health(now time.Time) string {
 	return relay.Down
 }
 
-func (s *seat) take(e *enclave) {
+func (s *place) take(e *enclave) {
 	s.mu.Lock()
 	s.enclave, s.until, s.up = e, e.kept.LeaseUntil, true
 	s.mu.Unlock()
@@ -61,14 +67,14 @@ func (s *seat) take(e *enclave) {
 	}
 }
 
-func (s *seat) prolong(e *enclave) {
+func (s *place) prolong(e *enclave) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.enclave, s.until = e, e.kept.LeaseUntil
 }
 
 // saw notes what a poll found, unless another enclave registered meanwhile.
-func (s *seat) saw(e *enclave, up bool) (changed bool) {
+func (s *place) saw(e *enclave, up bool) (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.enclave == nil || s.enclave.kept.Registration.Instance != e.kept.Registration.Instance {
@@ -121,13 +127,13 @@ const pollTimeout = 3 * time.Second
 
 // watch asks the enclave in a seat for its health, every PollEvery give or
 // take a fifth, and at once when it has just sat down, until ctx ends.
-func (s *Server) watch(ctx context.Context, seat *seat) error {
+func (s *Server) watch(ctx context.Context, seat *seat) {
 	for {
 		wait := time.NewTimer(jitter(s.config.PollEvery))
 		select {
 		case <-ctx.Done():
 			wait.Stop()
-			return nil
+			return
 		case <-seat.look:
 			wait.Stop()
 		case <-wait.C:

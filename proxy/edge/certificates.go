@@ -2,10 +2,12 @@ package edge
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,10 +25,11 @@ type Certificates interface {
 	Challenge() bool
 }
 
-// Files is a certificate that an operator put into two files. It is read once.
+// Files is a certificate that an operator put into two files. It stays as it
+// was read until Reload finds another one.
 type Files struct {
-	pair tls.Certificate
-	from string
+	certFile, keyFile string
+	pair              atomic.Pointer[tls.Certificate]
 }
 
 var _ Certificates = (*Files)(nil)
@@ -35,6 +38,40 @@ var _ Certificates = (*Files)(nil)
 // That they belong together is checked here; that they are valid now is
 // checked by Listen, which has a clock.
 func FileCertificates(certFile, keyFile string) (*Files, error) {
+	pair, err := readPair(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	f := &Files{certFile: certFile, keyFile: keyFile}
+	f.pair.Store(pair)
+	return f, nil
+}
+
+// Reload reads the two files again and shows the new pair from the next
+// handshake on; connections that are open keep theirs. A pair that does not
+// belong together, is not valid at now, or is not for host ("" asks nothing)
+// is an error, and the one before stays.
+func (f *Files) Reload(now time.Time, host string) error {
+	pair, err := readPair(f.certFile, f.keyFile)
+	if err != nil {
+		return err
+	}
+	if err := validAt(pair.Leaf, f.certFile, now); err != nil {
+		return err
+	}
+	if host != "" {
+		if err := pair.Leaf.VerifyHostname(host); err != nil {
+			return fmt.Errorf("TLS certificate %s is not for %s; get one with that as a subject alternative name: %w", f.certFile, host, err)
+		}
+	}
+	f.pair.Store(pair)
+	return nil
+}
+
+// Files are the paths of chain and key.
+func (f *Files) Files() []string { return []string{f.certFile, f.keyFile} }
+
+func readPair(certFile, keyFile string) (*tls.Certificate, error) {
 	chain, err := os.ReadFile(certFile)
 	if err != nil {
 		return nil, fmt.Errorf("read TLS certificate: %w", err)
@@ -47,7 +84,7 @@ func FileCertificates(certFile, keyFile string) (*Files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("TLS certificate %s and private key %s: %w", certFile, keyFile, explain(err, chain, key))
 	}
-	return &Files{pair: pair, from: certFile}, nil
+	return &pair, nil
 }
 
 // explain says what to do about a pair that crypto/tls refuses.
@@ -67,25 +104,30 @@ func explain(err error, chain, key []byte) error {
 }
 
 // Certificate is the same for every caller.
-func (f *Files) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &f.pair, nil }
+func (f *Files) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return f.pair.Load(), nil
+}
 
 // Challenge is false: nobody validates a certificate from a file.
 func (f *Files) Challenge() bool { return false }
 
 // Covers says whether the certificate is one for a host name or address.
-func (f *Files) Covers(host string) error { return f.pair.Leaf.VerifyHostname(host) }
+func (f *Files) Covers(host string) error { return f.pair.Load().Leaf.VerifyHostname(host) }
 
 // NotAfter is when the certificate ends.
-func (f *Files) NotAfter() time.Time { return f.pair.Leaf.NotAfter }
+func (f *Files) NotAfter() time.Time { return f.pair.Load().Leaf.NotAfter }
 
 // ValidAt says why the certificate cannot be used at a time; nil when it can.
 func (f *Files) ValidAt(now time.Time) error {
-	leaf := f.pair.Leaf
+	return validAt(f.pair.Load().Leaf, f.certFile, now)
+}
+
+func validAt(leaf *x509.Certificate, file string, now time.Time) error {
 	switch {
 	case now.After(leaf.NotAfter):
-		return fmt.Errorf("TLS certificate %s expired at %s: renew it", f.from, leaf.NotAfter.UTC().Format(time.RFC3339))
+		return fmt.Errorf("TLS certificate %s expired at %s: renew it", file, leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(leaf.NotBefore):
-		return fmt.Errorf("TLS certificate %s is not valid before %s: check the clock of this machine", f.from, leaf.NotBefore.UTC().Format(time.RFC3339))
+		return fmt.Errorf("TLS certificate %s is not valid before %s: check the clock of this machine", file, leaf.NotBefore.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -78,6 +78,7 @@ type Listener struct {
 	gate       *gate
 	metrics    *metrics
 	load       *Load
+	exit       Exit
 	clientAuth atomic.Pointer[ClientAuth]
 }
 
@@ -146,9 +147,14 @@ func (e *Listener) Addr() net.Addr { return e.gate.Addr() }
 // Close stops listening. It is for a Listener that is never served.
 func (e *Listener) Close() error { return e.gate.Close() }
 
+// Leave is said some time before Serve is told to stop: everybody is still let
+// in and answered, and asked to come back on another connection, so that none
+// is in use when the listener closes.
+func (e *Listener) Leave() { e.exit.Leave() }
+
 // Serve answers requests with h until ctx ends. Then it stops listening, lets
 // requests in progress finish for as long as Config.Drain, and returns nil; an
-// error says that some did not finish, or that the socket failed.
+// error is a *CutOffError, or says that the socket failed.
 //
 // h sees in r.RemoteAddr who calls: the socket's other end, or whom a trusted
 // proxy named. A panic in h answers 500 and is
@@ -167,18 +173,19 @@ func (e *Listener) Serve(ctx context.Context, h http.Handler) error {
 		return fmt.Errorf("public listener: %w", err)
 	case <-ctx.Done():
 	}
-	err := e.drain(context.WithoutCancel(ctx), server)
+	e.exit.Leave()
+	e.shut(handshakes)
+	err := e.exit.Drain("public", server, e.gate.Listener, e.config.Drain)
 	<-stopped
 	return err
 }
 
-func (e *Listener) drain(ctx context.Context, server *http.Server) error {
-	ctx, cancel := context.WithTimeout(ctx, e.config.Drain)
+// shut lets nobody in any more, and returns when everybody who was let in has
+// become a connection that the server knows of, and waits for.
+func (e *Listener) shut(handshakes *terminator) {
+	ctx, cancel := context.WithTimeout(context.Background(), e.config.Drain)
 	defer cancel()
-	err := server.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		_ = server.Close()
-		return fmt.Errorf("public listener: requests still in progress after %s were cut off", e.config.Drain)
-	}
-	return err
+	admitLast(ctx, e.gate.Listener)
+	_ = handshakes.Close()
+	<-handshakes.closed
 }

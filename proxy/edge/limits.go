@@ -58,7 +58,7 @@ const (
 
 func (e *Listener) server(ctx context.Context, h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           e.guard(h),
+		Handler:           e.exit.Wrap(e.guard(h)),
 		TLSConfig:         e.serverTLS(),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext:       withShown,
@@ -130,6 +130,13 @@ func NewLoad(c LoadConfig) *Load {
 		c.Metrics.MustRegister(l.shed, l.inFlight)
 	}
 	return l
+}
+
+// setMax changes how many requests there may be, from the next one on.
+func (l *Load) setMax(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.config.Max = n
 }
 
 // Limit lets next answer as many requests as there may be, and shed the

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,7 +35,7 @@ type Config struct {
 // called concurrently; each signs once and never repeats by itself. Their
 // errors are *Error when central answered and *TransportError when it did not.
 type Client struct {
-	endpoint Endpoint
+	endpoint atomic.Pointer[Endpoint]
 	close    func()
 	now      func() time.Time
 	seconds  *prometheus.HistogramVec
@@ -60,17 +61,30 @@ func NewClient(c Config) (*Client, error) {
 	}
 	transport := NewTransportTo(outward.Config{Secure: outward.Configured, Trust: c.Trust, Source: c.SourceAddress})
 	client := &Client{
-		breaker:  breaker,
-		endpoint: Endpoint{Base: base, Signer: signer, Transport: transport}, close: transport.CloseIdleConnections, now: c.Now,
+		breaker: breaker, close: transport.CloseIdleConnections, now: c.Now,
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "enclave", Name: "central_request_duration_seconds", Help: "Requests to central, by call and outcome.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"call", "outcome"}),
 	}
+	client.endpoint.Store(&Endpoint{Base: base, Signer: signer, Transport: transport})
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(client.seconds)
 	}
 	return client, nil
+}
+
+// SetKey signs with another key from the next request on. After an error
+// nothing changed.
+func (c *Client) SetKey(k Key) error {
+	signer, err := NewSigner(k, EnclaveToCentral)
+	if err != nil {
+		return err
+	}
+	endpoint := *c.endpoint.Load()
+	endpoint.Signer = signer
+	c.endpoint.Store(&endpoint)
+	return nil
 }
 
 // Close closes connections that are not in use.
@@ -171,7 +185,7 @@ func verdict(ctx context.Context, err error) outward.Verdict {
 // measured sends one request and turns every status but 200 into an *Error.
 func (c *Client) measured(ctx context.Context, name string, call Call) (*Reply, error) {
 	start := c.now()
-	reply, err := c.endpoint.Do(ctx, call)
+	reply, err := c.endpoint.Load().Do(ctx, call)
 	switch {
 	case err != nil:
 		err = &TransportError{name, err}

@@ -3,11 +3,13 @@ package relay
 import (
 	"bytes"
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,7 +38,7 @@ type VerifierConfig struct {
 type Verifier struct {
 	config   VerifierConfig
 	verifier *httpsig.Verifier
-	keys     map[string]*knownKey
+	keys     atomic.Pointer[map[string]*knownKey]
 	refused  map[reason]prometheus.Counter
 	patience *patience
 	impolite prometheus.Counter
@@ -59,14 +61,12 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	if c.ReplayLimit == 0 {
 		c.ReplayLimit = defaultReplayLimit
 	}
-	v := &Verifier{config: c, keys: make(map[string]*knownKey), refused: newRefused(c), patience: newPatience(c.Now), impolite: newImpolite(c)}
-	for _, k := range c.Keys {
-		if err := v.add(k); err != nil {
-			return nil, err
-		}
+	v := &Verifier{config: c, refused: newRefused(c), patience: newPatience(c.Now), impolite: newImpolite(c)}
+	if err := v.SetKeys(c.Keys); err != nil {
+		return nil, err
 	}
 	var err error
-	v.verifier, err = httpsig.NewVerifier(keyring{v.keys}, httpsig.VerifyProfile{
+	v.verifier, err = httpsig.NewVerifier(keyring{v}, httpsig.VerifyProfile{
 		SignatureLabel: label, RequiredFields: covered, RequiredMetadata: metadata,
 		DisallowedMetadata:     []httpsig.Metadata{httpsig.MetaAlgorithm, httpsig.MetaExpires},
 		AllowedAlgorithms:      []httpsig.Algorithm{httpsig.Algo_HMAC_SHA256},
@@ -75,31 +75,62 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	return v, err
 }
 
-func (v *Verifier) add(k Key) error {
-	if err := k.Check(); err != nil {
-		return err
+// SetKeys makes these the keys from now on: a request signed by another is
+// refused. Of a key that was known before, access key and secret alike, it is
+// still known which requests it has signed. After an error nothing changed.
+func (v *Verifier) SetKeys(keys []Key) error {
+	before := v.known()
+	known := make(map[string]*knownKey, len(keys))
+	for _, k := range keys {
+		key, err := v.know(k)
+		if err != nil {
+			return err
+		}
+		if _, twice := known[k.Access]; twice {
+			return fmt.Errorf("access key %s is given twice", k.Access)
+		}
+		if was, ok := before[k.Access]; ok && sameSecret(was, key) {
+			key = was
+		}
+		known[k.Access] = key
 	}
-	if _, twice := v.keys[k.Access]; twice {
-		return fmt.Errorf("access key %s is given twice", k.Access)
+	v.keys.Store(&known)
+	return nil
+}
+
+func (v *Verifier) know(k Key) (*knownKey, error) {
+	if err := k.Check(); err != nil {
+		return nil, err
 	}
 	mac, err := k.mac(v.config.Direction)
 	if err != nil {
-		return fmt.Errorf("derive the key of access key %s: %w", k.Access, err)
+		return nil, fmt.Errorf("derive the key of access key %s: %w", k.Access, err)
 	}
-	v.keys[k.Access] = &knownKey{
+	return &knownKey{
 		spec: httpsig.KeySpec{KeyID: k.Access, Algo: httpsig.Algo_HMAC_SHA256, Secret: mac},
 		seen: newNonces(v.config.ReplayLimit),
+	}, nil
+}
+
+func sameSecret(a, b *knownKey) bool {
+	return subtle.ConstantTimeCompare(a.spec.Secret, b.spec.Secret) == 1
+}
+
+// known are the keys of this moment.
+func (v *Verifier) known() map[string]*knownKey {
+	if keys := v.keys.Load(); keys != nil {
+		return *keys
 	}
 	return nil
 }
 
 // keyring gives the library the key that a signature names.
-type keyring struct{ keys map[string]*knownKey }
+type keyring struct{ of *Verifier }
 
 var errNoKey = errors.New("no such key")
 
 func (k keyring) FetchByKeyID(_ context.Context, _ http.Header, id string) (httpsig.KeySpecer, error) {
-	if key, ok := k.keys[id]; ok {
+	if key, ok := k.of.known()[id]; ok {
 		return key, nil
 	}
 	return nil, errNoKey
@@ -176,7 +207,7 @@ func (v *Verifier) verify(w http.ResponseWriter, r *http.Request) (*Verified, re
 		return nil, why
 	}
 	now := v.config.Now().Unix()
-	key, known := v.keys[in.keyID]
+	key, known := v.known()[in.keyID]
 	switch {
 	case in.tag != string(v.config.Direction):
 		return nil, reasonDirection

@@ -28,6 +28,11 @@ type endpoint struct {
 	repeatable bool
 	breaker    *outward.Breaker // nil when not configured
 
+	credential *atomic.Pointer[credential] // of all endpoints of a Client
+}
+
+// credential is the header that the token travels in.
+type credential struct {
 	header string  // "" for none
 	value  *string // points, so that no dump of a Client shows it
 }
@@ -90,8 +95,8 @@ func (e *endpoint) request(ctx context.Context, body []byte) *http.Request {
 		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
 		ContentLength: int64(len(body)),
 	}
-	if e.header != "" {
-		r.Header[e.header] = []string{*e.value}
+	if c := e.credential.Load(); c.header != "" {
+		r.Header[c.header] = []string{*c.value}
 	}
 	if e.repeatable {
 		r.Header["Idempotency-Key"] = nil // not sent; tells the transport

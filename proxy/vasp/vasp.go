@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -85,6 +86,9 @@ var deadlines = map[string]time.Duration{
 type Client struct {
 	account, user, transaction, callback *endpoint
 
+	headerName string
+	credential *atomic.Pointer[credential]
+
 	transport *http.Transport
 	now       func() time.Time
 	seconds   *prometheus.HistogramVec
@@ -93,11 +97,10 @@ type Client struct {
 // New makes a client. It connects to nobody. Errors name the API or the header
 // that is wrong, and hold neither a URL nor the token.
 func New(cfg Config) (*Client, error) {
-	header, value, err := authorization(cfg.HeaderName, cfg.Token)
-	if err != nil {
+	c := &Client{headerName: cfg.HeaderName, credential: new(atomic.Pointer[credential]), transport: newTransport(cfg), now: cfg.Now, seconds: newSeconds()}
+	if err := c.SetToken(cfg.Token); err != nil {
 		return nil, err
 	}
-	c := &Client{transport: newTransport(cfg), now: cfg.Now, seconds: newSeconds()}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -111,17 +114,19 @@ func New(cfg Config) (*Client, error) {
 		{&c.transaction, apiTransaction, cfg.Transaction, false},
 		{&c.callback, apiCallback, cfg.Callback, false},
 	} {
-		if *e.at, err = newEndpoint(e.api, e.url, cfg.UnsafeHTTP || cfg.Socket != ""); err != nil {
+		endpoint, err := newEndpoint(e.api, e.url, cfg.UnsafeHTTP || cfg.Socket != "")
+		if err != nil {
 			return nil, err
 		}
 		if e.needed && e.url == "" {
 			return nil, fmt.Errorf("vasp %s api: has no url", e.api)
 		}
-		(*e.at).header, (*e.at).value = header, value
+		endpoint.credential = c.credential
+		*e.at = endpoint
 		if e.url == "" {
 			continue
 		}
-		if (*e.at).breaker, err = outward.NewBreaker(e.api, cfg.Metrics, cfg.Log); err != nil {
+		if endpoint.breaker, err = outward.NewBreaker(e.api, cfg.Metrics, cfg.Log); err != nil {
 			return nil, fmt.Errorf("register vasp api metrics: %w", err)
 		}
 	}
@@ -131,6 +136,17 @@ func New(cfg Config) (*Client, error) {
 		}
 	}
 	return c, nil
+}
+
+// SetToken sends another token from the next call on, in the same header.
+// After an error nothing changed.
+func (c *Client) SetToken(t Token) error {
+	header, value, err := authorization(c.headerName, t)
+	if err != nil {
+		return err
+	}
+	c.credential.Store(&credential{header, value})
+	return nil
 }
 
 // Close closes the connections that nobody uses.

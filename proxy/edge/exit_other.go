@@ -1,0 +1,11 @@
+//go:build !linux
+
+package edge
+
+import (
+	"context"
+	"net"
+)
+
+// admitLast does nothing where the backlog cannot be told.
+func admitLast(context.Context, net.Listener) {}
