@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -112,7 +111,7 @@ func serve(ctx context.Context, s *Settings, p *parts, record *os.File, r *reloa
 	}
 	readiness := new(life.Readiness)
 	n := &node{readiness: readiness, listening: readiness.Require("listeners", "not open yet"), hangup: r.options.hangup, delay: s.ShutdownDelay.Duration()}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", string(s.MetricsListen))
+	listener, err := edge.ListenTCP(ctx, string(s.MetricsListen))
 	if err != nil {
 		return fmt.Errorf("CENTRAL_METRICS_LISTEN: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -149,7 +148,7 @@ func newRegistry(s *Settings, environ []string) *prometheus.Registry {
 
 // newServer opens one plain HTTP listener, which does not serve yet.
 func newServer(name, address string, h http.Handler, idle time.Duration, logger *slog.Logger) (*life.Server, error) {
-	listener, err := net.Listen("tcp", address)
+	listener, err := edge.ListenTCP(context.Background(), address)
 	if err != nil {
 		return nil, fmt.Errorf("%s listener: %w", name, err)
 	}

@@ -22,7 +22,7 @@ type Server struct {
 // NewServer takes over a listener and an http.Server without a listener.
 func NewServer(name string, l net.Listener, h *http.Server) *Server {
 	s := &Server{Name: name, listener: l, http: h}
-	h.Handler = s.exit.Wrap(h.Handler)
+	h.Handler, h.ConnState = s.exit.Wrap(h.Handler), s.exit.Track
 	return s
 }
 
@@ -44,7 +44,7 @@ func (s *Server) Serve(ctx context.Context, grace time.Duration) error {
 	case <-ctx.Done():
 	}
 	err := s.exit.Drain(s.Name, s.http, s.listener, grace)
-	if served := <-stopped; !errors.Is(served, http.ErrServerClosed) {
+	if served := <-stopped; !errors.Is(served, http.ErrServerClosed) && !errors.Is(served, net.ErrClosed) {
 		err = errors.Join(err, served)
 	}
 	return err

@@ -454,7 +454,12 @@ func TestSettingsChangeWithoutARestart(t *testing.T) {
 	if !reaches() {
 		t.Error("an address that is on the list now does not reach the public listener")
 	}
-	eventually(t, time.Minute, "the log has debug lines", func() bool { return bytes.Contains(read(t, v.Enclave.Log), []byte(`"level":"DEBUG"`)) })
+	eventually(t, time.Minute, "the log has debug lines", func() bool {
+		if c, err := from("127.0.0.9").Dial("tcp", host); err == nil { // a failed handshake is one
+			c.Close()
+		}
+		return bytes.Contains(read(t, v.Enclave.Log), []byte(`"level":"DEBUG"`))
+	})
 
 	set("VEGA_CENTRAL_ALLOWLIST=central.example", "VEGA_LOG_LEVEL=info", "VEGA_SERVER_TOKEN=second")
 	if err := v.Enclave.Signal(syscall.SIGHUP); err != nil {

@@ -95,7 +95,7 @@ func Listen(ctx context.Context, c Config) (*Listener, error) {
 			return nil, err
 		}
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Address)
+	listener, err := ListenTCP(ctx, c.Address)
 	if err != nil {
 		return nil, fmt.Errorf("public listener: %w", err)
 	}

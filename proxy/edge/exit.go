@@ -6,16 +6,26 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // Exit ends an HTTP server without failing a request that was taken. The
-// server's handler is what Wrap gives. The zero Exit is ready to use; its
-// methods may be called concurrently.
+// server's handler is what Wrap gives, and its ConnState is Track. The zero
+// Exit is ready to use; its methods may be called concurrently.
 type Exit struct {
 	leaving  atomic.Bool
 	requests atomic.Int64
+
+	mu    sync.Mutex
+	conns map[net.Conn]connState
+}
+
+// connState is what a connection does, and since when.
+type connState struct {
+	is    http.ConnState
+	since time.Time
 }
 
 // Leave asks every caller, with its next answer, to open a new connection: by
@@ -35,6 +45,54 @@ func (x *Exit) Wrap(next http.Handler) http.Handler {
 	})
 }
 
+// Track follows the server's connections.
+func (x *Exit) Track(c net.Conn, s http.ConnState) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if s == http.StateClosed || s == http.StateHijacked {
+		delete(x.conns, c)
+		return
+	}
+	if x.conns == nil {
+		x.conns = make(map[net.Conn]connState)
+	}
+	x.conns[c] = connState{s, time.Now()}
+}
+
+// A connection that is new, or has just been used, may bring a request that
+// was sent already.
+const (
+	freshNew  = 5 * time.Second
+	freshIdle = 250 * time.Millisecond
+)
+
+// busy says whether a request is in progress or may be on its way.
+func (x *Exit) busy(now time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, c := range x.conns {
+		age := now.Sub(c.since)
+		if c.is == http.StateActive || c.is == http.StateNew && age < freshNew || c.is == http.StateIdle && age < freshIdle {
+			return true
+		}
+	}
+	return false
+}
+
+// settle waits until no connection is busy. http.Server cannot do that: from
+// the moment of Shutdown it drops the requests it reads.
+func (x *Exit) settle(ctx context.Context) {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for looks := 0; looks < 2 || x.busy(time.Now()); looks++ { // twice: a connection just accepted has to become known
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+	}
+}
+
 // CutOffError says that requests were still in progress when the time for them
 // was over.
 type CutOffError struct {
@@ -47,6 +105,14 @@ func (e *CutOffError) Error() string {
 	return fmt.Sprintf("%s listener: %d requests still in progress after %s were cut off", e.Listener, e.Requests, e.After)
 }
 
+// ListenTCP opens a socket that Drain can close without a reset: not a
+// multipath one, as Go opens by default, which takes no filter.
+func ListenTCP(ctx context.Context, address string) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(ctx, "tcp", address)
+}
+
 // Drain stops listening and waits for requests in progress, for as long as
 // grace. Connections that the kernel has accepted and the server has not yet
 // are served too, where the system can tell (Linux). The error is a
@@ -56,6 +122,8 @@ func (x *Exit) Drain(name string, server *http.Server, listener net.Listener, gr
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	admitLast(ctx, listener)
+	_ = listener.Close() // upon which Serve returns, and connections go on
+	x.settle(ctx)
 	err := server.Shutdown(ctx)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return err

@@ -62,6 +62,7 @@ func (e *Listener) server(ctx context.Context, h http.Handler) *http.Server {
 		TLSConfig:         e.serverTLS(),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext:       withShown,
+		ConnState:         e.exit.Track,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,

@@ -248,10 +248,14 @@ func (t *terminator) abandon() {
 	}
 }
 
-// Close stops to accept, and gives handshakes under way a moment.
+// Close stops to accept, and gives handshakes under way a moment. It may be
+// called again.
 func (t *terminator) Close() error {
 	t.close()
-	return t.Listener.Close()
+	if err := t.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // shake does one handshake and hands the connection on.
