@@ -24,7 +24,8 @@ import (
 // parts are what the settings' texts and files amount to: everything that can
 // be read and judged without starting.
 type parts struct {
-	kek             *atrest.KEK
+	kek             *atrest.KEK             // nil: to be asked for, see unseal
+	keySource       plugins.RemoteKeySource // nil: kek is there
 	allowed         *allow.List
 	certificates    edge.Certificates
 	apiRoots        *x509.CertPool // nil: the system's
@@ -46,10 +47,7 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 			problems = append(problems, err)
 		}
 	}
-	key, err := s.KEKFrom(ctx, catalog)
-	if err == nil {
-		p.kek, err = atrest.NewKEK(key)
-	}
+	err := p.readKey(ctx, catalog, s)
 	note(err)
 	p.allowed, err = allow.ParseList(s.CentralAllowlist)
 	note(named("VEGA_CENTRAL_ALLOWLIST", err))

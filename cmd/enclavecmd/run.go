@@ -65,6 +65,9 @@ func run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.W
 	registry := newRegistry(&s, environ)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	if err := unseal(ctx, &s, p, registry, logger); err != nil {
+		return stopped(ctx, logger, err)
+	}
 	db, err := openHistory(&s, p, registry, logger, stop)
 	if err != nil {
 		return err
@@ -96,7 +99,7 @@ func newRegistry(s *Settings, environ []string) *prometheus.Registry {
 	unsafe := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "enclave_key_in_environment", Help: "1 while the database key comes from the environment rather than a file.",
 	})
-	if s.KeySource == defaultKeySource && !s.EncryptionKey.FromFile() {
+	if s.plainKey() && !s.EncryptionKey.FromFile() {
 		unsafe.Set(1)
 	}
 	registry.MustRegister(build, unknown, unsafe, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -191,10 +194,11 @@ func metricsHandler(registry *prometheus.Registry) http.Handler {
 }
 
 // adminHandler answers the probes: alive while the process answers at all,
-// ready while it takes work.
+// started since its history is open, ready while it takes work.
 func adminHandler(ready func() bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /startupz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !ready() {
 			http.Error(w, "not ready: see the log", http.StatusServiceUnavailable)
