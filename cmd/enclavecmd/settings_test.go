@@ -123,7 +123,7 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_ENCRYPTION_KEY_BASE64=c2hvcnQ=":                            "VEGA_ENCRYPTION_KEY_BASE64: the key has 5 bytes, want 32; make one with: openssl rand -base64 32",
 		"VEGA_DATABASE_CLIENT=pg":                                        "VEGA_DATABASE_CLIENT: this enclave keeps its history in one encrypted file",
 		"VEGA_DECRYPT_API_ENDPOINT=http://kms.example":                   "VEGA_DECRYPT_API_ENDPOINT: is http to another machine, which would show it the key; use https, or set VEGA_UNSAFE_DECRYPT_API_HTTP=true",
-		"VEGA_DECRYPT_API_TOKEN=a\nb":                                     "VEGA_DECRYPT_API_TOKEN: must be printable ASCII",
+		"VEGA_DECRYPT_API_TOKEN=a\nb":                                    "VEGA_DECRYPT_API_TOKEN: must be printable ASCII",
 		"VEGA_DECRYPT_API_CLIENT_CERT_FILE=cert.pem":                     "VEGA_DECRYPT_API_CLIENT_CERT_FILE, VEGA_DECRYPT_API_CLIENT_KEY_FILE: set both or none",
 		"VEGA_DECRYPT_API_CLIENT_KEY_FILE=key.pem":                       "VEGA_DECRYPT_API_CLIENT_CERT_FILE, VEGA_DECRYPT_API_CLIENT_KEY_FILE: set both or none",
 		"VEGA_VERIFICATION_RETENTION_DAYS=30":                            "VEGA_VERIFICATION_RETENTION_DAYS: this enclave does not erase by age",

@@ -113,8 +113,19 @@ func (d *decryptAPI) Key(ctx context.Context, configured string) ([]byte, error)
 	return key, nil
 }
 
-// ask makes one call. Errors quote nothing of what was sent or answered.
+// ask makes one call.
 func (d *decryptAPI) ask(ctx context.Context, r request) (*answer, error) {
+	text, err := d.post(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(text)
+	return read(text)
+}
+
+// post sends a request and gives the answer's text. Errors quote nothing of
+// what was sent or answered.
+func (d *decryptAPI) post(ctx context.Context, request any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	transport, err := d.transport()
@@ -122,10 +133,11 @@ func (d *decryptAPI) ask(ctx context.Context, r request) (*answer, error) {
 		return nil, away("the client certificate of the decrypt API: %w", err)
 	}
 	defer transport.CloseIdleConnections()
-	body, err := json.Marshal(r)
+	body, err := json.Marshal(request)
 	if err != nil {
 		return nil, err
 	}
+	defer clear(body)
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, d.endpoint.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -152,8 +164,7 @@ func (d *decryptAPI) ask(ctx context.Context, r request) (*answer, error) {
 	if err != nil {
 		return nil, away("the decrypt API's answer broke off: %w", err)
 	}
-	defer clear(text)
-	return read(text)
+	return text, nil
 }
 
 // transport is for one call: nothing is kept, so that a certificate that was
@@ -200,14 +211,21 @@ func judge(status int) error {
 }
 
 func read(text []byte) (*answer, error) {
-	if len(text) > maxAnswer {
-		return nil, refused("the decrypt API's answer is longer than %d bytes", maxAnswer)
-	}
 	a := new(answer)
-	if err := wirejson.Unmarshal(text, a, wirejson.WithLimits(wirejson.Limits{Bytes: maxAnswer, Depth: 4, Tokens: 64})); err != nil {
-		return nil, refused("the decrypt API's answer is not the contract's: %w", err)
+	if err := unmarshal(text, a); err != nil {
+		return nil, err
 	}
 	return a, nil
+}
+
+func unmarshal(text []byte, into any) error {
+	if len(text) > maxAnswer {
+		return refused("the decrypt API's answer is longer than %d bytes", maxAnswer)
+	}
+	if err := wirejson.Unmarshal(text, into, wirejson.WithLimits(wirejson.Limits{Bytes: maxAnswer, Depth: 4, Tokens: 64})); err != nil {
+		return refused("the decrypt API's answer is not the contract's: %w", err)
+	}
+	return nil
 }
 
 func decode(text, member string) ([]byte, error) {
