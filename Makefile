@@ -4,7 +4,8 @@ MODULE   := github.com/vasp-enclave/vasp-enclave
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STAMP    := -X $(MODULE)/cmd/enclavecmd.Version=$(VERSION) -X $(MODULE)/cmd/centralcmd.Version=$(VERSION)
 TOOL     := go tool -modfile=.ci/tools/go.mod
-# Modules of their own: comparisons with other implementations, examples to copy.
+# Modules of their own: comparisons with other implementations, examples to copy, and the decrypt API, which reaches
+# its HSM through cgo.
 NESTED   := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path '*/testdata/*' -not -path './.ci/*'))
 FUZZTIME ?= 30s
 # Long storms of single messages: make test has them, and their concurrency others have.
@@ -25,7 +26,7 @@ demo: build ## two VASPs and a central server on this machine, step by step (KEE
 
 test: deps ## all tests, in less than 12 minutes on two cores
 	go test -timeout 10m ./...
-	@for m in $(NESTED); do echo "go test -C $$m ./..."; go test -C $$m ./... || exit 1; done
+	@for m in $(NESTED); do echo "go test -C $$m ./..."; CGO_ENABLED=1 go test -C $$m ./... || exit 1; done
 
 race: deps ## the race detector on what runs concurrently (RACE=packages)
 	CGO_ENABLED=1 go test -race -timeout 15m -skip '$(STORMS)' $(RACE)

@@ -27,7 +27,8 @@ import (
 // parts are what the settings' texts and files amount to: everything that can
 // be read and judged without starting.
 type parts struct {
-	kek             *atrest.KEK
+	kek             *atrest.KEK             // nil: to be asked for, see unseal
+	keySource       plugins.RemoteKeySource // nil: kek is there
 	allowed         *allow.Current
 	proxies         *allow.List       // who may name callers
 	certificates    edge.Certificates // from files; nil: automatic
@@ -52,10 +53,7 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 			problems = append(problems, err)
 		}
 	}
-	key, err := s.KEKFrom(ctx, catalog)
-	if err == nil {
-		p.kek, err = atrest.NewKEK(key)
-	}
+	err := p.readKey(ctx, catalog, s)
 	note(err)
 	p.proxies, err = allow.ParseList(s.TrustedProxies)
 	note(named("VEGA_TRUSTED_PROXIES", err))

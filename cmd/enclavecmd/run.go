@@ -92,6 +92,9 @@ func run(ctx context.Context, catalog *plugins.Catalog, own []string, w io.Write
 		return configError{err}
 	}
 	p.replaceIdentity = o.replaceIdentity
+	if err := unseal(ctx, &s, p, watch, logger); err != nil {
+		return ended(ctx, err)
+	}
 	r := &reloading{options: o, own: own, start: &s, parts: p, level: level, log: logger}
 	return ended(ctx, live(ctx, &s, p, watch, r, logger, stop))
 }
@@ -139,7 +142,7 @@ func newRegistry(s *Settings, environ []string) *prometheus.Registry {
 	unsafe := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "enclave_key_in_environment", Help: "1 while the database key comes from the environment rather than a file.",
 	})
-	if s.KeySource == defaultKeySource && !s.EncryptionKey.FromFile() {
+	if s.plainKey() && !s.EncryptionKey.FromFile() {
 		unsafe.Set(1)
 	}
 	registry.MustRegister(build, unknown, unsafe, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

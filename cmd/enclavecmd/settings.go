@@ -83,8 +83,15 @@ type Settings struct {
 	VerificationIdle   settings.Millis `env:"VEGA_VERIFICATION_KEEPALIVE_TIMEOUT_MS" envDefault:"4000" range:"100-600000" doc:"How long an idle connection to the backend is kept, in ms; shorter than the backend keeps it."`
 	UnsafePlainHTTP    bool            `env:"VEGA_UNSAFE_VERIFICATION_HTTP" envDefault:"false" doc:"Allows http URLs above that leave this machine: personal data and the token travel in clear."`
 
-	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32."`
-	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64."`
+	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32. With a decrypt API, what it is asked to decrypt, as it is."`
+	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64, decrypt-api:https://host/path from the API at that URL."`
+	DecryptAPI      settings.URL    `env:"VEGA_DECRYPT_API_ENDPOINT" doc:"https URL of an API that decrypts VEGA_ENCRYPTION_KEY_BASE64, the same as VEGA_KEY_SOURCE=decrypt-api: and the URL."`
+	DecryptToken    settings.Secret `env:"VEGA_DECRYPT_API_TOKEN" secret:"true" doc:"Sent to the decrypt API in the place of VEGA_VERIFICATION_AUTHORIZATION_TOKEN, which the backend knows, too."`
+	DecryptRoots    string          `env:"VEGA_DECRYPT_API_ROOTS_FILE" doc:"PEM file of the root certificates to trust the decrypt API with; unset, the system's."`
+	DecryptCertFile string          `env:"VEGA_DECRYPT_API_CLIENT_CERT_FILE" doc:"PEM file with the certificate chain that is shown to the decrypt API, leaf first; unset, none is."`
+	DecryptKeyFile  string          `env:"VEGA_DECRYPT_API_CLIENT_KEY_FILE" doc:"PEM file with the private key of that certificate."`
+	DecryptSealed   bool            `env:"VEGA_DECRYPT_API_SEALED" envDefault:"false" doc:"Asks the decrypt API to seal its answer to a key of this one call, and takes no other answer: proxies that end TLS in between see no key. deploy/decryptapi can do it."`
+	UnsafeDecrypt   bool            `env:"VEGA_UNSAFE_DECRYPT_API_HTTP" envDefault:"false" doc:"Allows a decrypt API by http on another machine: the database key and the token travel in clear."`
 	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
 	RedisURL        settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`
@@ -134,21 +141,25 @@ func (s *Settings) KEK() ([]byte, error) {
 // KEKFrom is KEK for a build with key sources of its own. Errors tell which
 // setting is wrong and the length the key has, never a byte of it.
 func (s *Settings) KEKFrom(ctx context.Context, c *plugins.Catalog) ([]byte, error) {
+	source, err := s.openKeySource(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return s.kekOf(ctx, source)
+}
+
+// kekOf asks a key source once.
+func (s *Settings) kekOf(ctx context.Context, source plugins.KeySource) ([]byte, error) {
 	const advice = "make one with: openssl rand -base64 32"
-	source, err := c.KeySources.Open(ctx, s.KeySource)
-	if err != nil {
-		return nil, fmt.Errorf("VEGA_KEY_SOURCE: %w", err)
-	}
-	name := "VEGA_KEY_SOURCE"
-	if s.KeySource == defaultKeySource {
-		name = "VEGA_ENCRYPTION_KEY_BASE64"
-	}
 	key, err := source.Key(ctx, s.EncryptionKey.Reveal())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w; %s", name, err, advice)
-	}
-	if len(key) != kekSize {
-		return nil, fmt.Errorf("%s: the key has %d bytes, want %d; %s", name, len(key), kekSize, advice)
+	var away *plugins.KeyAway
+	switch {
+	case errors.As(err, &away):
+		return nil, named(s.keySourceName(), err)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w; %s", s.keySourceName(), err, advice)
+	case len(key) != kekSize:
+		return nil, fmt.Errorf("%s: the key has %d bytes, want %d; %s", s.keySourceName(), len(key), kekSize, advice)
 	}
 	return key, nil
 }
@@ -186,10 +197,11 @@ func (s *Settings) Check() []error {
 	errs = append(errs, s.checkSources()...)
 	_, err := edge.ParsePins(s.ClientKeyPins)
 	rule(err == nil, "%w", named("VEGA_CENTRAL_CLIENT_KEY_PINS", err))
-	if s.KeySource == defaultKeySource {
+	if s.plainKey() {
 		_, err := s.KEK()
 		rule(err == nil, "%w", err)
 	}
+	errs = append(errs, s.checkDecryptAPI()...)
 	return append(errs, s.checkBackendURLs()...)
 }
 
@@ -290,9 +302,9 @@ func (s *Settings) Warnings() []string {
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set")
 	warn(s.ACMETermsAgreed && s.TLSCertFile != "", "VEGA_ACME_TERMS_AGREED does nothing: the certificate is the one that VEGA_TLS_CERT_FILE names")
 	warn(s.PeerTrust == "tofu", "VEGA_PEER_TRUST=tofu takes the central server's word for who a counterparty is at first contact")
-	warn(s.EncryptionKey.IsSet() && !s.EncryptionKey.FromFile(),
+	warn(s.plainKey() && s.EncryptionKey.IsSet() && !s.EncryptionKey.FromFile(),
 		"VEGA_ENCRYPTION_KEY_BASE64 stands in the environment, which other processes may read: VEGA_ENCRYPTION_KEY_BASE64_FILE keeps it in a file")
-	return list
+	return append(list, s.warnOfDecryptAPI()...)
 }
 
 // Refused lists the contract's variables that this enclave cannot honour.
@@ -305,8 +317,6 @@ func (*Settings) Refused() []settings.Refusal {
 			"VEGA_DATABASE_SSL_CERT", "VEGA_DATABASE_SSL_CAPATH", "VEGA_DATABASE_SSL_CIPHER",
 			"VEGA_DATABASE_SSL_REJECT_UNAUTHORIZED",
 		}, Instead: "this enclave keeps its history in one encrypted file and uses no database server; remove them and set VEGA_DATABASE_FILE to a path on a lasting volume"},
-		{Names: []string{"VEGA_DECRYPT_API_ENDPOINT"},
-			Instead: "this enclave does not ask a decrypt API; remove it and set VEGA_ENCRYPTION_KEY_BASE64, or VEGA_ENCRYPTION_KEY_BASE64_FILE, to the decrypted key"},
 		{Names: []string{"VEGA_VERIFICATION_RETENTION_DAYS"},
 			Instead: "this enclave does not erase by age and would keep what you believe erased; remove it"},
 		{Names: []string{

@@ -137,7 +137,10 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_ENCRYPTION_KEY_BASE64=":                                    "VEGA_ENCRYPTION_KEY_BASE64: is not set; make one with: openssl rand -base64 32",
 		"VEGA_ENCRYPTION_KEY_BASE64=c2hvcnQ=":                            "VEGA_ENCRYPTION_KEY_BASE64: the key has 5 bytes, want 32; make one with: openssl rand -base64 32",
 		"VEGA_DATABASE_CLIENT=pg":                                        "VEGA_DATABASE_CLIENT: this enclave keeps its history in one encrypted file",
-		"VEGA_DECRYPT_API_ENDPOINT=https://kms.example":                  "VEGA_DECRYPT_API_ENDPOINT: this enclave does not ask a decrypt API",
+		"VEGA_DECRYPT_API_ENDPOINT=http://kms.example":                   "VEGA_DECRYPT_API_ENDPOINT: is http to another machine, which would show it the key; use https, or set VEGA_UNSAFE_DECRYPT_API_HTTP=true",
+		"VEGA_DECRYPT_API_TOKEN=a\nb":                                    "VEGA_DECRYPT_API_TOKEN: must be printable ASCII",
+		"VEGA_DECRYPT_API_CLIENT_CERT_FILE=cert.pem":                     "VEGA_DECRYPT_API_CLIENT_CERT_FILE, VEGA_DECRYPT_API_CLIENT_KEY_FILE: set both or none",
+		"VEGA_DECRYPT_API_CLIENT_KEY_FILE=key.pem":                       "VEGA_DECRYPT_API_CLIENT_CERT_FILE, VEGA_DECRYPT_API_CLIENT_KEY_FILE: set both or none",
 		"VEGA_VERIFICATION_RETENTION_DAYS=30":                            "VEGA_VERIFICATION_RETENTION_DAYS: this enclave does not erase by age",
 		"VEGA_API_CLIENT_CERT_FILE=c.pem":                                "VEGA_API_CLIENT_CERT_FILE, VEGA_API_CLIENT_KEY_FILE: one is set and the other not",
 		"VEGA_API_CLIENT_KEY_FILE=k.pem":                                 "VEGA_API_CLIENT_CERT_FILE, VEGA_API_CLIENT_KEY_FILE: one is set and the other not",
@@ -204,6 +207,11 @@ func TestSettingsAllow(t *testing.T) {
 		{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_FORWARDED_HEADER=x-forwarded-for"},
 		{"VEGA_TRUSTED_PROXIES=192.0.2.7", "VEGA_FORWARDED_HEADER=Forwarded", "VEGA_PROXY_PROTOCOL=off"},
 		{"VEGA_VERIFICATION_CALLBACK_API_PATH="},
+		{"VEGA_DECRYPT_API_ENDPOINT=https://kms.example/decrypt", "VEGA_ENCRYPTION_KEY_BASE64=arn:aws:kms:name"},
+		{"VEGA_DECRYPT_API_ENDPOINT=http://127.0.0.1:1/decrypt"},
+		{"VEGA_DECRYPT_API_ENDPOINT=http://kms.example", "VEGA_UNSAFE_DECRYPT_API_HTTP=true"},
+		{"VEGA_DECRYPT_API_ENDPOINT=https://kms.example", "VEGA_KEY_SOURCE=decrypt-api:https://kms.example"},
+		{"VEGA_KEY_SOURCE=decrypt-api:https://kms.example", "VEGA_ENCRYPTION_KEY_BASE64=arn:aws:kms:name"},
 	} {
 		if _, _, err := load(changes...); err != nil {
 			t.Errorf("%q: Load = %v", changes, err)
@@ -277,8 +285,53 @@ func TestKEKFromAFile(t *testing.T) {
 		t.Errorf("KEK = %x, %v, want 32 zero bytes", key, err)
 	}
 	s.KeySource = "vault:"
-	if _, err := s.KEK(); err == nil || !strings.HasPrefix(err.Error(), "VEGA_KEY_SOURCE: has no known scheme; schemes known: file:, plain:") {
+	if _, err := s.KEK(); err == nil || !strings.HasPrefix(err.Error(), "VEGA_KEY_SOURCE: has no known scheme; schemes known: decrypt-api:, file:, plain:") {
 		t.Errorf("KEK from vault: = %v, want the known schemes", err)
+	}
+}
+
+// Two names for the key's source that differ stop the start: which of them
+// counts is a question of security. So does an API that is to decrypt nothing.
+func TestSettingsRefuseTwoKeySources(t *testing.T) {
+	for want, changes := range map[string][]string{
+		"VEGA_KEY_SOURCE names another source": {"VEGA_DECRYPT_API_ENDPOINT=https://kms.example", "VEGA_KEY_SOURCE=file:/kek"},
+		"unset one of the two":                 {"VEGA_DECRYPT_API_ENDPOINT=https://kms.example", "VEGA_KEY_SOURCE=decrypt-api:https://other.example"},
+		"make it with enclave keys wrap":       {"VEGA_DECRYPT_API_ENDPOINT=https://kms.example", "VEGA_ENCRYPTION_KEY_BASE64="},
+	} {
+		if _, _, err := load(changes...); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: Load = %v, want the one error %q", changes, err, want)
+		}
+	}
+}
+
+// A decrypt API that everybody, or the backend, could ask as we do is warned
+// about (S5); a wrapped key in the environment is not.
+func TestSettingsWarnOfTheDecryptAPI(t *testing.T) {
+	const api, token = "VEGA_DECRYPT_API_ENDPOINT=https://kms.example", "VEGA_VERIFICATION_AUTHORIZATION_TOKEN=t"
+	certificate := []string{"VEGA_DECRYPT_API_CLIENT_CERT_FILE=c", "VEGA_DECRYPT_API_CLIENT_KEY_FILE=k"}
+	for name, c := range map[string]struct {
+		changes []string
+		want    string
+	}{
+		"no proof":            {[]string{api}, "VEGA_DECRYPT_API_ENDPOINT is asked without a token and without a client certificate"},
+		"the backend's token": {[]string{api, token}, "VEGA_DECRYPT_API_TOKEN is not set: the decrypt API is shown the backend's token"},
+		"a token of its own":  {[]string{api, token, "VEGA_DECRYPT_API_TOKEN=d"}, ""},
+		"a certificate":       {append([]string{api, token}, certificate...), ""},
+		"http":                {[]string{api, "VEGA_DECRYPT_API_TOKEN=d", "VEGA_UNSAFE_DECRYPT_API_HTTP=true"}, "VEGA_UNSAFE_DECRYPT_API_HTTP lets the database key"},
+	} {
+		_, warnings, err := load(c.changes...)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		var of []string
+		for _, w := range warnings {
+			if strings.Contains(w, "DECRYPT") || strings.Contains(w, "ENCRYPTION_KEY") {
+				of = append(of, w)
+			}
+		}
+		if c.want == "" && len(of) > 0 || c.want != "" && (len(of) != 1 || !strings.HasPrefix(of[0], c.want)) {
+			t.Errorf("%s: warnings %q, want %q", name, of, c.want)
+		}
 	}
 }
 
@@ -319,7 +372,7 @@ func TestSettingsRefuseEachVariableOfTheContractThatIsNotServed(t *testing.T) {
 			}
 		}
 	}
-	if refused != 16+1+1+5+2 {
+	if refused != 16+1+5+2 {
 		t.Errorf("%d variables are refused", refused)
 	}
 	for _, mode := range []string{"VN2", "VN1_CALL", "VN1_RESPONSE", "TR,VN2", "tr", "x"} {
@@ -350,6 +403,7 @@ func TestSettingsTakeEachVariableOfTheContract(t *testing.T) {
 		{"VEGA_VERIFICATION_CALLBACK_API_PATH=https://b.example/callback", false, func(s *enclavecmd.Settings) string { return s.CallbackURL.String() }},
 		{"VEGA_VERIFICATION_AUTHORIZATION_TOKEN=t", false, func(s *enclavecmd.Settings) string { return s.AuthorizationToken.Reveal() }},
 		{"VEGA_VERIFICATION_AUTHORIZATION_KEY=X-Api-Key", false, func(s *enclavecmd.Settings) string { return s.AuthorizationKey }},
+		{"VEGA_DECRYPT_API_ENDPOINT=https://kms.example/decrypt", false, func(s *enclavecmd.Settings) string { return s.DecryptAPI.String() }},
 		{"VEGA_PUBLIC_KEY_TTL=600000", false, func(s *enclavecmd.Settings) string { return fmt.Sprint(s.PublicKeyTTL.Duration().Milliseconds()) }},
 		{"VEGA_LOG_LEVEL=none", false, func(s *enclavecmd.Settings) string { return s.LogLevel }},
 		{"VEGA_LOG_LEVEL=error", false, func(s *enclavecmd.Settings) string { return s.LogLevel }},

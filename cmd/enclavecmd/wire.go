@@ -41,7 +41,7 @@ func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *s
 		OnFail: func(err error) { stop(fmt.Errorf("the history failed, and what is on disk is unknown: %w", err)) },
 	})
 	if errors.Is(err, atrest.ErrWrongKEK) {
-		return nil, configError{fmt.Errorf("VEGA_ENCRYPTION_KEY_BASE64 (or what VEGA_KEY_SOURCE names): %w", err)}
+		return nil, configError{fmt.Errorf("%s: %w", s.keySourceName(), err)}
 	}
 	return db, err
 }

@@ -58,7 +58,7 @@ func TestAnEnclaveWithoutItsCertificateIsNotReady(t *testing.T) {
 	if status, text := get(t, v.Admin+"/livez"); status != 200 {
 		t.Errorf("livez: %d %s", status, text)
 	}
-	if status, text := get(t, v.Admin+"/readyz"); status != 503 || !strings.Contains(text, "not ready: there is no TLS certificate yet") {
+	if status, text := get(t, v.Admin+"/readyz"); status != 503 || !strings.Contains(text, "there is no TLS certificate yet") {
 		t.Errorf("readyz: %d %s", status, text)
 	}
 	if err := a.StartAuthority(t.Context()); err != nil {

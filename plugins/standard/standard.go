@@ -12,6 +12,7 @@ func Catalog() *plugins.Catalog {
 	c := new(plugins.Catalog)
 	c.KeySources.Register("plain", keysource.Plain)
 	c.KeySources.Register("file", keysource.File)
+	c.KeySources.Register("decrypt-api", keysource.DecryptAPI)
 	c.PayloadValidators.Register("lenient", validator.Lenient)
 	c.PayloadValidators.Register("strict", validator.Strict)
 	return c
