@@ -29,24 +29,24 @@ type Settings struct {
 	UnsafeServerHost settings.Address `env:"VEGA_UNSAFE_SERVER_HOST" doc:"Any address, instead of VEGA_SERVER_HOST: who can connect there can read and send personal data."`
 	ServerPort       int              `env:"VEGA_SERVER_PORT" envDefault:"21117" range:"0-65535" doc:"Port for the VASP's backend; 0 takes any free one."`
 	KeepAliveTimeout settings.Millis  `env:"VEGA_SERVER_KEEPALIVE_TIMEOUT_MS" envDefault:"5000" doc:"How long an idle connection of the backend is kept, in ms; behind a proxy, longer than the proxy keeps it."`
-	ServerToken      settings.Secret  `env:"VEGA_SERVER_TOKEN" reload:"true" secret:"true" doc:"When set, the backend must send it as Authorization: Bearer."`
+	ServerToken      settings.Secret  `env:"VEGA_SERVER_TOKEN" first:"true" reload:"true" secret:"true" doc:"When set, the backend must send it as Authorization: Bearer."`
 
 	PublicEndpoint   settings.URL    `env:"VEGA_ENCLAVE_PUBLIC_ENDPOINT" required:"true" group:"Public listener" doc:"https URL at which the central server reaches this enclave; it may have a path."`
-	PublicListen     settings.Listen `env:"VEGA_PUBLIC_LISTEN" envDefault:":8443" doc:"Where to listen for the central server."`
-	CentralAllowlist string          `env:"VEGA_CENTRAL_ALLOWLIST" reload:"true" doc:"Addresses and networks the central server connects from, comma separated; nobody else sees a certificate. IP addresses only, no names."`
+	PublicListen     settings.Listen `env:"VEGA_PUBLIC_LISTEN" first:"true" envDefault:":8443" doc:"Where to listen for the central server."`
+	CentralAllowlist string          `env:"VEGA_CENTRAL_ALLOWLIST" first:"true" reload:"true" doc:"Addresses and networks the central server connects from, comma separated; nobody else sees a certificate. IP addresses only, no names."`
 	AllowlistFile    string          `env:"VEGA_CENTRAL_ALLOWLIST_FILE" reload:"true" doc:"File with that list instead, which may also have line breaks and comments that begin with #; without entries nobody may connect."`
 	ReportOnly       bool            `env:"VEGA_UNSAFE_ALLOWLIST_REPORT_ONLY" envDefault:"false" doc:"Lets in who is not on the list, and only counts and logs it; requests must still be signed by the central server."`
 	TrustedProxies   string          `env:"VEGA_TRUSTED_PROXIES" doc:"Load balancers that name the caller, addresses and networks as in VEGA_CENTRAL_ALLOWLIST; unset, nobody's word counts."`
 	ProxyProtocol    string          `env:"VEGA_PROXY_PROTOCOL" envDefault:"off" oneof:"off|require" doc:"require: only VEGA_TRUSTED_PROXIES may connect, each connection begins with a PROXY header (version 1 or 2), and the address in it is judged."`
 	ForwardedHeader  string          `env:"VEGA_FORWARDED_HEADER" doc:"The one header in which VEGA_TRUSTED_PROXIES that speak HTTPS to us name the caller, such as X-Forwarded-For; unset, none is read."`
-	TLSCertFile      string          `env:"VEGA_TLS_CERT_FILE" doc:"PEM file with the certificate chain of the public endpoint, leaf first; unset, certificates are automatic."`
-	TLSKeyFile       string          `env:"VEGA_TLS_KEY_FILE" doc:"PEM file with the private key of that certificate."`
+	TLSCertFile      string          `env:"VEGA_TLS_CERT_FILE" first:"true" doc:"PEM file with the certificate chain of the public endpoint, leaf first; unset, certificates are automatic."`
+	TLSKeyFile       string          `env:"VEGA_TLS_KEY_FILE" first:"true" doc:"PEM file with the private key of that certificate."`
 	TLSMinVersion    string          `env:"VEGA_TLS_MIN_VERSION" envDefault:"1.2" oneof:"1.2|1.3" doc:"Lowest version of TLS taken: 1.2, with AEAD suites only, or 1.3."`
 	ClientCAFile     string          `env:"VEGA_CENTRAL_CLIENT_CA_FILE" doc:"PEM file of authorities; set, the central server must also show a client certificate of one of them. Requests are signed in any case."`
 	ClientKeyPins    string          `env:"VEGA_CENTRAL_CLIENT_KEY_PINS" doc:"SHA-256 digests of public keys in base64, comma separated, sha256/ in front or not; set, the central server must also show a client certificate of one of these keys."`
 	PeerMessages     int             `env:"VEGA_PEER_MESSAGES_PER_SECOND" envDefault:"2000" range:"1-1000000" doc:"How many messages of one counterparty are taken in a second, five times as many for a moment; more are asked to come later, with 429."`
 
-	ACMETermsAgreed bool            `env:"VEGA_ACME_TERMS_AGREED" envDefault:"false" group:"Automatic certificates" doc:"Says that you agree to the terms of the certificate authority, which it wants before it certifies; needed without VEGA_TLS_CERT_FILE."`
+	ACMETermsAgreed bool            `env:"VEGA_ACME_TERMS_AGREED" first:"true" envDefault:"false" group:"Automatic certificates" doc:"Says that you agree to the terms of the certificate authority, which it wants before it certifies; needed without VEGA_TLS_CERT_FILE."`
 	ACMEDirectory   settings.URL    `env:"VEGA_ACME_DIRECTORY" envDefault:"https://acme-v02.api.letsencrypt.org/directory" doc:"ACME directory of the certificate authority; unset, Let's Encrypt's."`
 	ACMEEmail       string          `env:"VEGA_ACME_EMAIL" doc:"Where the authority writes to, if it does."`
 	ACMEChallenge   string          `env:"VEGA_ACME_CHALLENGE" envDefault:"tls-alpn-01" oneof:"tls-alpn-01|http-01" doc:"How to show the authority that the host is ours: tls-alpn-01 on the public listener, which it calls at port 443; http-01 on a listener of its own, which it calls at port 80."`
@@ -63,18 +63,18 @@ type Settings struct {
 	APIEndpoint   settings.URL     `env:"VEGA_API_ENDPOINT" required:"true" doc:"https base URL of the central server."`
 	AccessKey     string           `env:"VEGA_ALLIANCE_ACCESS_KEY" reload:"true" required:"true" doc:"Access key from the alliance's console."`
 	SecretKey     settings.Secret  `env:"VEGA_ALLIANCE_SECRET_KEY" reload:"true" required:"true" secret:"true" doc:"Secret key from the alliance's console."`
-	APIRootsFile  string           `env:"VEGA_API_ROOTS_FILE" doc:"PEM file of the root certificates to trust the central server with; unset, the system's."`
+	APIRootsFile  string           `env:"VEGA_API_ROOTS_FILE" first:"true" doc:"PEM file of the root certificates to trust the central server with; unset, the system's."`
 	APICertFile   string           `env:"VEGA_API_CLIENT_CERT_FILE" doc:"PEM file with a certificate chain to show to the central server, leaf first, where it or a proxy before it asks for one."`
 	APIKeyFile    string           `env:"VEGA_API_CLIENT_KEY_FILE" doc:"PEM file with the private key of that certificate."`
 	SourceAddress settings.Address `env:"VEGA_SOURCE_ADDRESS" doc:"Local address of connections to the central server, when it must see a certain one."`
-	IVMS101File   string           `env:"VEGA_VASP_IVMS101_FILE" doc:"JSON file with this VASP's own legal person, sent sealed with every verification; unset, the counterparty falls back on the directory's word."`
+	IVMS101File   string           `env:"VEGA_VASP_IVMS101_FILE" first:"true" doc:"JSON file with this VASP's own legal person, sent sealed with every verification; unset, the counterparty falls back on the directory's word."`
 	Validator     string           `env:"VEGA_PAYLOAD_VALIDATOR" envDefault:"lenient:" doc:"What is asked of IVMS101 payloads: lenient: what the contract asks, strict: all its rules in both directions, strict:?inbound=lenient those for what we send only."`
 
 	UserURL            settings.URL    `env:"VEGA_VERIFICATION_API_PATH" required:"true" group:"VASP API" doc:"Full URL at which the backend verifies a user."`
 	AccountURL         settings.URL    `env:"VEGA_VERIFICATION_ACCOUNT_API_PATH" required:"true" alias:"VEGA_VERIFICATION_ADDRESSES_API_PATH,VEGA_VERIFICATION_ADDRESS_API_PATH" doc:"Full URL at which the backend verifies an account."`
 	TransactionURL     settings.URL    `env:"VEGA_VERIFICATION_TRANSACTION_API_PATH" doc:"Full URL at which the backend tells the status of a transaction."`
-	CallbackURL        settings.URL    `env:"VEGA_VERIFICATION_CALLBACK_API_PATH" unset:"the backend hears of no result and has to poll" doc:"Full URL at which the backend hears of results; unset, it polls."`
-	AuthorizationToken settings.Secret `env:"VEGA_VERIFICATION_AUTHORIZATION_TOKEN" reload:"true" secret:"true" doc:"Sent to the backend with every call, as Authorization: Bearer."`
+	CallbackURL        settings.URL    `env:"VEGA_VERIFICATION_CALLBACK_API_PATH" first:"true" unset:"the backend hears of no result and has to poll" doc:"Full URL at which the backend hears of results; unset, it polls."`
+	AuthorizationToken settings.Secret `env:"VEGA_VERIFICATION_AUTHORIZATION_TOKEN" first:"true" reload:"true" secret:"true" doc:"Sent to the backend with every call, as Authorization: Bearer."`
 	AuthorizationKey   string          `env:"VEGA_VERIFICATION_AUTHORIZATION_KEY" doc:"Name of the header that carries the token instead, as it is and without Bearer."`
 	VerificationRoots  string          `env:"VEGA_VERIFICATION_ROOTS_FILE" doc:"PEM file of the root certificates to trust the backend with; unset, the system's."`
 	VerificationCert   string          `env:"VEGA_VERIFICATION_CLIENT_CERT_FILE" doc:"PEM file with a certificate chain to show to the backend, leaf first, where it asks for one."`
@@ -83,7 +83,7 @@ type Settings struct {
 	VerificationIdle   settings.Millis `env:"VEGA_VERIFICATION_KEEPALIVE_TIMEOUT_MS" envDefault:"4000" range:"100-600000" doc:"How long an idle connection to the backend is kept, in ms; shorter than the backend keeps it."`
 	UnsafePlainHTTP    bool            `env:"VEGA_UNSAFE_VERIFICATION_HTTP" envDefault:"false" doc:"Allows http URLs above that leave this machine: personal data and the token travel in clear."`
 
-	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32. With a decrypt API, what it is asked to decrypt, as it is."`
+	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" first:"true" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32. With a decrypt API, what it is asked to decrypt, as it is."`
 	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64, decrypt-api:https://host/path from the API at that URL."`
 	DecryptAPI      settings.URL    `env:"VEGA_DECRYPT_API_ENDPOINT" doc:"https URL of an API that decrypts VEGA_ENCRYPTION_KEY_BASE64, the same as VEGA_KEY_SOURCE=decrypt-api: and the URL."`
 	DecryptToken    settings.Secret `env:"VEGA_DECRYPT_API_TOKEN" secret:"true" doc:"Sent to the decrypt API in the place of VEGA_VERIFICATION_AUTHORIZATION_TOKEN, which the backend knows, too."`
@@ -92,12 +92,12 @@ type Settings struct {
 	DecryptKeyFile  string          `env:"VEGA_DECRYPT_API_CLIENT_KEY_FILE" doc:"PEM file with the private key of that certificate."`
 	DecryptSealed   bool            `env:"VEGA_DECRYPT_API_SEALED" envDefault:"false" doc:"Asks the decrypt API to seal its answer to a key of this one call, and takes no other answer: proxies that end TLS in between see no key. deploy/decryptapi can do it."`
 	UnsafeDecrypt   bool            `env:"VEGA_UNSAFE_DECRYPT_API_HTTP" envDefault:"false" doc:"Allows a decrypt API by http on another machine: the database key and the token travel in clear."`
-	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
+	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" first:"true" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
 	RedisURL        settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`
 	RedisRootsFile  string          `env:"VEGA_REDIS_ROOTS_FILE" doc:"PEM file of the root certificates to trust Redis with; unset, the system's."`
 	PublicKeyTTL    settings.Millis `env:"VEGA_PUBLIC_KEY_TTL" envDefault:"1800000" min:"600000" doc:"How long a counterparty's public key is kept, in ms, at least 600000."`
-	PeerTrust       string          `env:"VEGA_PEER_TRUST" envDefault:"tofu" oneof:"tofu|verified" doc:"Counterparties to exchange with: tofu takes the central server's word for who they are at first contact, verified asks an operator to compare a safety number first."`
+	PeerTrust       string          `env:"VEGA_PEER_TRUST" first:"true" envDefault:"tofu" oneof:"tofu|verified" doc:"Counterparties to exchange with: tofu takes the central server's word for who they are at first contact, verified asks an operator to compare a safety number first."`
 	PreferredSuite  string          `env:"VEGA_PREFERRED_SUITE" envDefault:"x-wing" oneof:"x-wing|x25519" doc:"Kind of key to publish: x-wing also resists quantum computers, and then no weaker key of a counterparty is sealed to; x25519 accepts both."`
 	Timeout         settings.Millis `env:"VEGA_VERIFICATION_TIMEOUT_MS" envDefault:"600000" min:"1000" doc:"How long an unanswered verification waits before it ends as REQUEST-TIMEOUT, in ms."`
 	ClockSkew       settings.Millis `env:"VEGA_CLOCK_SKEW_MS" envDefault:"60000" range:"0-600000" doc:"How far the clocks of two enclaves may differ, in ms."`

@@ -3,6 +3,7 @@ package repository_test
 import (
 	"bytes"
 	"flag"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,13 +38,15 @@ func TestPapersHoldTheSettings(t *testing.T) {
 	for _, p := range []struct {
 		page, mark string
 		settings   any
+		write      func(io.Writer, any) error
 	}{
-		{"README.md", "settings", new(enclavecmd.Settings)},
-		{"docs/operations.md", "settings of central", new(centralcmd.Settings)},
-		{"docs/operations.md", "settings of robotvasp", new(robotcmd.Settings)},
+		{"README.md", "settings met at first", new(enclavecmd.Settings), settings.WriteFirst},
+		{"docs/settings.md", "settings", new(enclavecmd.Settings), settings.WriteMarkdown},
+		{"docs/operations.md", "settings of central", new(centralcmd.Settings), settings.WriteMarkdown},
+		{"docs/operations.md", "settings of robotvasp", new(robotcmd.Settings), settings.WriteMarkdown},
 	} {
 		var table bytes.Buffer
-		if err := settings.WriteMarkdown(&table, p.settings); err != nil {
+		if err := p.write(&table, p.settings); err != nil {
 			t.Fatal(err)
 		}
 		begin, end := "<!-- "+p.mark+": written by go test ./cmd/repository -update -->\n", "<!-- end of "+p.mark+" -->"

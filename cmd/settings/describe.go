@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -18,6 +19,7 @@ type Setting struct {
 	Required bool
 	Secret   bool     // may also be given by file
 	Reload   bool     // a change is taken over without a restart
+	First    bool     // not required, and yet one meets it at first
 	Aliases  []string // deprecated names
 	OneOf    []string // the only texts accepted
 }
@@ -54,10 +56,17 @@ func WriteHelp(w io.Writer, into any) error {
 }
 
 // WriteMarkdown writes the reference as one table per group.
-func WriteMarkdown(w io.Writer, into any) error {
+func WriteMarkdown(w io.Writer, into any) error { return writeTables(w, Describe(into)) }
+
+// WriteFirst writes those of it that are required, or met at first.
+func WriteFirst(w io.Writer, into any) error {
+	return writeTables(w, slices.DeleteFunc(Describe(into), func(s Setting) bool { return !s.Required && !s.First }))
+}
+
+func writeTables(w io.Writer, list []Setting) error {
 	var b strings.Builder
 	group := ""
-	for _, s := range Describe(into) {
+	for _, s := range list {
 		if s.Group != group {
 			group = s.Group
 			fmt.Fprintf(&b, "\n**%s**\n\n| variable | default | meaning |\n| --- | --- | --- |\n", group)
@@ -66,7 +75,11 @@ func WriteMarkdown(w io.Writer, into any) error {
 		if s.Secret {
 			name += " or `…" + FileSuffix + "`"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s (%s) |\n", name, s.defaultCell(), cell(s.Doc), cell(s.Type))
+		kind := s.Type
+		if s.Reload {
+			kind += "; changes without a restart"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s (%s) |\n", name, s.defaultCell(), cell(s.Doc), cell(kind))
 	}
 	_, err := io.WriteString(w, strings.TrimPrefix(b.String(), "\n"))
 	return err

@@ -52,7 +52,7 @@ func fieldOf(sf reflect.StructField) (field, error) {
 	f := field{goName: sf.Name, index: sf.Index, min: tag("min"), limits: tag("range"), unset: tag("unset")}
 	f.Setting = Setting{
 		Name: tag("env"), Default: tag("envDefault"), Doc: tag("doc"), Group: tag("group"),
-		Required: tag("required") == "true", Secret: tag("secret") == "true", Reload: tag("reload") == "true",
+		Required: tag("required") == "true", Secret: tag("secret") == "true", Reload: tag("reload") == "true", First: tag("first") == "true",
 	}
 	if tag("alias") != "" {
 		f.Aliases = strings.Split(tag("alias"), ",")
