@@ -21,7 +21,8 @@ type Server struct {
 
 // NewServer takes over a listener and an http.Server without a listener.
 func NewServer(name string, l net.Listener, h *http.Server) *Server {
-	s := &Server{Name: name, listener: l, http: h}
+	s := &Server{Name: name, http: h}
+	s.listener = s.exit.Listener(l)
 	h.Handler = s.exit.Wrap(h.Handler)
 	return s
 }
@@ -43,7 +44,7 @@ func (s *Server) Serve(ctx context.Context, grace time.Duration) error {
 		return fmt.Errorf("%s listener: %w", s.Name, err)
 	case <-ctx.Done():
 	}
-	err := s.exit.Drain(s.Name, s.http, s.listener, grace)
+	err := s.exit.Drain(s.Name, s.http, grace)
 	if served := <-stopped; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}

@@ -88,7 +88,9 @@ func Listen(ctx context.Context, c Config) (*Listener, error) {
 		return nil, fmt.Errorf("public listener: %w", err)
 	}
 	m := newMetrics(c)
-	return &Listener{config: c, metrics: m, gate: newGate(listener, c, m)}, nil
+	e := &Listener{config: c, metrics: m}
+	e.gate = newGate(e.exit.Listener(listener), c, m)
+	return e, nil
 }
 
 func (c Config) withDefaults() Config {
@@ -133,7 +135,7 @@ func (e *Listener) Serve(ctx context.Context, h http.Handler) error {
 		return fmt.Errorf("public listener: %w", err)
 	case <-ctx.Done():
 	}
-	err := e.exit.Drain("public", server, e.gate.Listener, e.config.Drain)
+	err := e.exit.Drain("public", server, e.config.Drain)
 	<-stopped
 	return err
 }

@@ -11,11 +11,12 @@ import (
 )
 
 // Exit ends an HTTP server without failing a request that was taken. The
-// server's handler is what Wrap gives. The zero Exit is ready to use; its
+// server's handler is what Wrap gives, and its listener what Listener gives. The zero Exit is ready to use; its
 // methods may be called concurrently.
 type Exit struct {
 	leaving  atomic.Bool
 	requests atomic.Int64
+	listener *lastListener
 }
 
 // Leave asks every caller, with its next answer, to open a new connection: by
@@ -47,15 +48,37 @@ func (e *CutOffError) Error() string {
 	return fmt.Sprintf("%s listener: %d requests still in progress after %s were cut off", e.Listener, e.Requests, e.After)
 }
 
+// lastListener is a listener whose last connections are served before it
+// closes, see admitLast.
+type lastListener struct {
+	net.Listener
+	closing atomic.Bool
+}
+
+// Accept gives a connection that is not bound by what its listener was told.
+func (l *lastListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil && l.closing.Load() {
+		letTalk(conn)
+	}
+	return conn, err
+}
+
+// Listener is l as Drain wants it: the server must serve what this gives.
+func (x *Exit) Listener(l net.Listener) net.Listener {
+	x.listener = &lastListener{Listener: l}
+	return x.listener
+}
+
 // Drain stops listening and waits for requests in progress, for as long as
 // grace. Connections that the kernel has accepted and the server has not yet
 // are served too, where the system can tell (Linux). The error is a
 // *CutOffError when not every request came to its end.
-func (x *Exit) Drain(name string, server *http.Server, listener net.Listener, grace time.Duration) error {
+func (x *Exit) Drain(name string, server *http.Server, grace time.Duration) error {
 	x.Leave()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	admitLast(ctx, listener)
+	admitLast(ctx, x.listener)
 	err := server.Shutdown(ctx)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return err

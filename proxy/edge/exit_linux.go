@@ -13,42 +13,59 @@ import (
 // kernel holds ready were accepted: closing the socket would reset them, with
 // the request that their callers have sent.
 //
-// The kernel is told to drop what still comes for the listening socket, by a
-// filter that takes no byte of any packet. A caller then tries again, as after
-// any lost packet, and finds the port closed. Where filters are not allowed
-// nothing is different but the protection.
-func admitLast(ctx context.Context, l net.Listener) {
-	socket, ok := l.(syscall.Conn)
-	if !ok {
+// The kernel is told to drop what still comes for the listening socket by
+// asking for the highest time to live (RFC 5082), which no caller's packets
+// have. Such a caller tries again, as after any lost packet, and finds the
+// port closed. Where that cannot be asked nothing is different but the
+// protection.
+func admitLast(ctx context.Context, l *lastListener) {
+	raw := rawOf(l.Listener)
+	if raw == nil {
 		return
 	}
-	raw, err := socket.SyscallConn()
-	if err != nil || !dropNew(raw) {
-		return
-	}
-	look := time.NewTicker(2 * time.Millisecond)
+	l.closing.Store(true)
+	minTTL(raw, 255)
+	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
-	for looks := 0; looks < 2 || backlog(raw) > 0; looks++ { // twice: the last one has to reach the server
+	// Three times in a row, since the one accepted last has to reach the server.
+	for empty := 0; empty < 3; empty++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
 		}
+		if backlog(raw) > 0 {
+			empty = 0
+		}
 	}
 }
 
-func dropNew(raw syscall.RawConn) bool {
-	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
-	program := unix.SockFprog{Len: 1, Filter: &nothing}
-	err := unix.EINVAL
-	if control := raw.Control(func(fd uintptr) {
-		if unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program) == nil {
-			err = 0
-		}
-	}); control != nil {
-		return false
+// letTalk undoes for a connection what it took over from its listener.
+func letTalk(c net.Conn) {
+	if raw := rawOf(c); raw != nil {
+		minTTL(raw, 0)
 	}
-	return err == 0
+}
+
+func rawOf(socket any) syscall.RawConn {
+	s, ok := socket.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// minTTL sets it for both families; a socket may serve both. One that is
+// neither has none, and an error of it means just that.
+func minTTL(raw syscall.RawConn, ttl int) {
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MINTTL, ttl)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, ttl)
+	})
 }
 
 // backlog is how many connections wait to be accepted: for a listening socket
