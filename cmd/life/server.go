@@ -22,8 +22,7 @@ type Server struct {
 // NewServer takes over a listener and an http.Server without a listener.
 func NewServer(name string, l net.Listener, h *http.Server) *Server {
 	s := &Server{Name: name, http: h}
-	s.listener = s.exit.Listener(l)
-	h.Handler = s.exit.Wrap(h.Handler)
+	s.listener = s.exit.Take(h, l)
 	return s
 }
 
@@ -44,7 +43,7 @@ func (s *Server) Serve(ctx context.Context, grace time.Duration) error {
 		return fmt.Errorf("%s listener: %w", s.Name, err)
 	case <-ctx.Done():
 	}
-	err := s.exit.Drain(s.Name, s.http, grace)
+	err := s.exit.Drain(s.Name, grace)
 	if served := <-stopped; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}

@@ -88,9 +88,7 @@ func Listen(ctx context.Context, c Config) (*Listener, error) {
 		return nil, fmt.Errorf("public listener: %w", err)
 	}
 	m := newMetrics(c)
-	e := &Listener{config: c, metrics: m}
-	e.gate = newGate(e.exit.Listener(listener), c, m)
-	return e, nil
+	return &Listener{config: c, metrics: m, gate: newGate(listener, c, m)}, nil
 }
 
 func (c Config) withDefaults() Config {
@@ -128,21 +126,22 @@ func (e *Listener) Leave() { e.exit.Leave() }
 // logged without its text, which may hold what a request held (attack L3).
 func (e *Listener) Serve(ctx context.Context, h http.Handler) error {
 	server := e.server(context.WithoutCancel(ctx), h)
+	listener := e.exit.Take(server, e.gate)
 	stopped := make(chan error, 1)
-	go func() { stopped <- server.ServeTLS(e.gate, "", "") }()
+	go func() { stopped <- server.ServeTLS(listener, "", "") }()
 	select {
 	case err := <-stopped:
 		return fmt.Errorf("public listener: %w", err)
 	case <-ctx.Done():
 	}
-	err := e.exit.Drain("public", server, e.config.Drain)
+	err := e.exit.Drain("public", e.config.Drain)
 	<-stopped
 	return err
 }
 
 func (e *Listener) server(ctx context.Context, h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           e.exit.Wrap(e.guard(h)),
+		Handler:           e.guard(h),
 		TLSConfig:         e.tlsConfig(),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: headerTimeout,

@@ -48,6 +48,12 @@ func letTalk(c net.Conn) {
 }
 
 func rawOf(socket any) syscall.RawConn {
+	switch ours := socket.(type) {
+	case *gate:
+		socket = ours.Listener
+	case *admitted:
+		socket = ours.Conn
+	}
 	s, ok := socket.(syscall.Conn)
 	if !ok {
 		return nil

@@ -20,8 +20,8 @@ func TestADrainServesWhatTheKernelAccepted(t *testing.T) {
 			t.Fatal(err)
 		}
 		var exit edge.Exit
-		slow := &slowAccept{Listener: exit.Listener(tcp), hold: make(chan struct{})}
-		server := &http.Server{Handler: exit.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "here") }))}
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "here") })}
+		slow := &slowAccept{Listener: exit.Take(server, tcp), hold: make(chan struct{})}
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(slow) }()
 		var waiting []net.Conn
@@ -35,7 +35,7 @@ func TestADrainServesWhatTheKernelAccepted(t *testing.T) {
 			waiting = append(waiting, c)
 		}
 		drained := make(chan error, 1)
-		go func() { drained <- exit.Drain("test", server, time.Minute) }()
+		go func() { drained <- exit.Drain("test", time.Minute) }()
 		time.Sleep(50 * time.Millisecond) // the drain is waiting for the accepts
 		close(slow.hold)
 		for _, c := range waiting {
