@@ -91,8 +91,8 @@ func TestReloadKeepsTheLastGoodPair(t *testing.T) {
 		cert, key []byte
 		says      string
 	}{
-		"half a certificate":       {other[:len(other)/2], otherKey, "no certificate in the first"},
-		"half a key":               {other, otherKey[:len(otherKey)/2], "TLS certificate"},
+		"half a certificate":       {other[:len(other)/2], otherKey, "ends too early"},
+		"half a key":               {other, otherKey[:len(otherKey)/2], "ends too early"},
 		"empty":                    {[]byte{}, []byte{}, "no certificate in the first"},
 		"garbage":                  {[]byte("\x00\xffgarbage"), []byte("garbage"), "no certificate in the first"},
 		"a key of another":         {other, key, "issued together"},
