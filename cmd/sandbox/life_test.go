@@ -519,3 +519,70 @@ func TestHealthcheckAsksEachProbe(t *testing.T) {
 		t.Errorf("after its end, healthcheck --live = %d %q", code, out)
 	}
 }
+
+// A VASP's alliance key is changed with nobody's restart: central knows both
+// for a while, the enclave takes the new one, central forgets the old one.
+// Verifications go on all the time.
+func TestTheAllianceKeyChangesWithoutARestart(t *testing.T) {
+	a := prepare(t, sandbox.Options{})
+	v := a.VASPs[0]
+	file := filepath.Join(a.Dir, "alpha.env")
+	v.Enclave.Args = []string{"run", "--env-file", file}
+	// The env file counts more, and a secret may stand in one place only.
+	v.Enclave.Env = slices.DeleteFunc(v.Enclave.Env, func(s string) bool { return strings.HasPrefix(s, "VEGA_ALLIANCE_SECRET_KEY") })
+	const access, secret = "alpha-second-key", "0123456789abcdef0123456789abcdef"
+	write := func(path, text string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(file, "VEGA_ALLIANCE_SECRET_KEY="+v.SecretKey+"\n")
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	membersFile := filepath.Join(a.Dir, "members.yaml")
+	old := string(read(t, membersFile))
+	line := fmt.Sprintf("      - accessKey: %q\n        secretKey: %q\n", v.AccessKey, v.SecretKey)
+	second := fmt.Sprintf("      - accessKey: %q\n        secretKey: %q\n", access, secret)
+	if !strings.Contains(old, line) {
+		t.Fatal("the members file looks different")
+	}
+	reloaded := func(p *sandbox.Program, source string, want int) func() bool {
+		return func() bool {
+			n := want
+			for _, l := range p.Lines() {
+				if l["msg"] == "reloaded" && l["source"] == source {
+					n--
+				}
+			}
+			return n <= 0
+		}
+	}
+	verify := func(when string) {
+		t.Helper()
+		for i, w := range a.VASPs { // both ways
+			accepted, err := w.Verify(t.Context(), sandbox.Request(a.VASPs[1-i].ID))
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			eventually(t, time.Minute, when+": the verification of "+w.Name+" is verified", func() bool {
+				row, err := w.Row(t.Context(), accepted.VerificationUUID)
+				return err == nil && row.Result == "VERIFIED"
+			})
+		}
+	}
+	verify("with the old key")
+	write(membersFile, strings.Replace(old, line, line+second, 1))
+	eventually(t, time.Minute, "central knows both", reloaded(a.Central, "members", 1))
+	verify("with both known")
+	write(file, "VEGA_ALLIANCE_SECRET_KEY="+secret+"\nVEGA_ALLIANCE_ACCESS_KEY="+access+"\n")
+	eventually(t, time.Minute, "the enclave has the new one", reloaded(v.Enclave, "settings", 1))
+	verify("with the new key")
+	write(membersFile, strings.Replace(old, line, second, 1))
+	eventually(t, time.Minute, "central forgot the old one", reloaded(a.Central, "members", 2))
+	verify("with the new key alone")
+	if log := string(read(t, v.Enclave.Log)); strings.Contains(log, secret) {
+		t.Error("the secret is in the log")
+	}
+}

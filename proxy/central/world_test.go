@@ -41,6 +41,7 @@ type world struct {
 	registry  *prometheus.Registry
 	log       *lockedBuffer
 	offset    atomic.Int64 // of central's clock
+	server    *central.Server
 	endpoint  string
 	stop      func() error // ends central and gives what Run returned
 
@@ -114,9 +115,13 @@ func newIdentity(t testing.TB, id identity.VASPID) (*identity.Signer, []byte) {
 // members is the alliance: three VASPs, of which gamma may be restricted by
 // further lines, and one that is not active.
 func (w *world) members(gamma string) *central.Members {
+	return w.membersOf(gamma, w.alpha, w.beta, w.gamma)
+}
+
+func (w *world) membersOf(gamma string, parties ...*party) *central.Members {
 	var file strings.Builder
 	file.WriteString("members:\n")
-	for _, p := range []*party{w.alpha, w.beta, w.gamma} {
+	for _, p := range parties {
 		fmt.Fprintf(&file, "- vaspId: %q\n  vaspName: VASP %s\n  legalName: Ltd %s\n  country: Singapore\n  countryCode: SG\n  jurisdiction: Singapore\n", p.id.String(), p.id, p.id)
 		fmt.Fprintf(&file, "  licensedStatus: Regulated\n  createdAt: '2024-01-02T03:04:05.678Z'\n  allow: [%s]\n  keys:\n", p.address)
 		for _, k := range p.keys {
@@ -144,6 +149,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.server = s
 	w.endpoint = "https://" + s.Addr().String() + "/alliance"
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -97,6 +97,8 @@ func explain(err error, chain, key []byte) error {
 		return errors.New("no certificate in the first; give a PEM chain, the server's own certificate first")
 	case !strings.Contains(string(key), privateKey):
 		return errors.New("no private key in the second; give it as PEM, unencrypted")
+	case strings.Contains(err.Error(), "failed to find any PEM data"):
+		return errors.New("one of them ends too early; is it still being written?")
 	case strings.Contains(err.Error(), "does not match"):
 		return errors.New("the key is not this certificate's; give the pair that was issued together")
 	}

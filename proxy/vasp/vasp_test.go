@@ -132,6 +132,24 @@ func TestEachAPIGetsItsBodyAndHeaders(t *testing.T) {
 	}
 }
 
+// Another token is sent from the next call on, and one that no header can hold
+// leaves the one before.
+func TestSetToken(t *testing.T) {
+	var got string
+	client := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header.Get("Authorization")
+		answer(`{"accountVerificationResult":"VERIFIED"}`)(w, r)
+	})
+	for _, c := range []struct{ token, want string }{{"second", "Bearer second"}, {"a line\nend", "Bearer second"}, {"", ""}, {"third", "Bearer third"}} {
+		if err := client.SetToken(vasp.NewToken(c.token)); (err != nil) != strings.Contains(c.token, "\n") {
+			t.Errorf("SetToken(%q) = %v", c.token, err)
+		}
+		if _, err := client.VerifyAccount(t.Context(), []byte(`{}`)); err != nil || got != c.want {
+			t.Errorf("after SetToken(%q): sent %q, %v; want %q", c.token, got, err, c.want)
+		}
+	}
+}
+
 func TestVerifyAccount(t *testing.T) {
 	c := backend(t, answer(`{"accountVerificationResult":"DENIED","reason":"UNKNOWN-ADDRESS","verifiedAt":"2025-03-04T05:06:07.089Z","message":"x","new":1}`))
 	got, err := c.VerifyAccount(t.Context(), []byte("{}"))
