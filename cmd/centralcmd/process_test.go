@@ -85,7 +85,7 @@ func TestAProcessKilledComesBack(t *testing.T) {
 	environ := []string{
 		"CENTRAL_LISTEN=" + address + ":0", "CENTRAL_METRICS_LISTEN=127.0.0.1:0", "CENTRAL_MEMBERS_FILE=" + filepath.Join(dir, "members.yaml"),
 		"CENTRAL_STATE_FILE=" + filepath.Join(dir, "state.json"), "CENTRAL_TLS_CERT_FILE=" + cert, "CENTRAL_TLS_KEY_FILE=" + key,
-		"CENTRAL_UNSAFE_LOOPBACK_MEMBERS=true",
+		"CENTRAL_UNSAFE_LOOPBACK_MEMBERS=true", "CENTRAL_SHUTDOWN_DELAY_MS=0",
 	}
 	chain := newChain(t)
 	p := startProcess(t, environ)
