@@ -10,7 +10,7 @@ NESTED   := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not
 FUZZTIME ?= 30s
 # Long storms of single messages: make test has them, and their concurrency others have.
 STORMS   := ^(TestAHostileCentral|TestMutated.*|TestPayloadsTravelByteForByte|TestListsOfALongHistory|TestNoBit.*)$$
-RACE     ?= ./crypto/... ./storage/... ./proxy/... ./plugins/... ./cmd/settings/...
+RACE     ?= ./crypto/... ./storage/... ./proxy/... ./plugins/... ./cmd/settings/... ./cmd/life/... ./cmd/reload/...
 
 export CGO_ENABLED = 0
 

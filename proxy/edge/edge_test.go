@@ -176,6 +176,10 @@ func TestStrangersTakeFewPlaces(t *testing.T) {
 	if _, err := w.handshake(member, &tls.Config{}); err != nil {
 		t.Errorf("the member's handshake: %v", err)
 	}
+	// Nor the validator's, which calls from another address.
+	if _, err := w.handshake("127.0.0.10", &tls.Config{ServerName: "vasp.example", NextProtos: []string{"acme-tls/1"}}); err != nil {
+		t.Errorf("the validator's handshake: %v", err)
+	}
 }
 
 // A panic's text may hold what the request held (attack L3).

@@ -91,7 +91,7 @@ func (g *gate) admit(source netip.Addr) (*admitted, reason) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case stranger && g.strangers >= g.maxStrangers():
+	case stranger && (g.strangers >= g.maxStrangers() || !g.sources.ReportOnly && g.bySource[source] >= maxStrangersPerSource):
 		return nil, reasonStranger
 	case g.total >= g.config.MaxConns:
 		return nil, reasonTotal
@@ -104,6 +104,10 @@ func (g *gate) admit(source netip.Addr) (*admitted, reason) {
 	}
 	return &admitted{gate: g, source: source, stranger: stranger}, ""
 }
+
+// maxStrangersPerSource keeps one stranger from taking all of these places, and
+// with them the validator's.
+const maxStrangersPerSource = 4
 
 // maxStrangers leaves members half of the places while strangers are let in.
 func (g *gate) maxStrangers() int {

@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -219,12 +220,16 @@ func (a *Certificates) newMagic() {
 	a.magic.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(a.magic, a.issuer(logger, nil))}
 }
 
+// noProxy asks none, whatever the environment says (attack V1).
+func noProxy(*http.Request) (*url.URL, error) { return nil, nil }
+
 // issuer is the authority. certmagic looks whether somebody listens where the
 // challenge will be answered, and would listen itself if nobody did.
 func (a *Certificates) issuer(logger *zap.Logger, answering net.Addr) certmagic.ACMEIssuer {
 	c := a.config
 	issuer := certmagic.ACMEIssuer{
 		CA: c.Directory, Email: c.Email, Agreed: true, TrustedRoots: c.Roots, Profile: c.profile(), Logger: logger,
+		HTTPProxy:                 noProxy,     // of the environment: as with all calls outward
 		TestCA:                    c.Directory, // a failure is not tried again elsewhere
 		DisableHTTPChallenge:      c.Challenge != HTTP01,
 		DisableTLSALPNChallenge:   c.Challenge != TLSALPN01,

@@ -425,6 +425,18 @@ func TestAnAuthorityThatIsAwayIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A proxy that the environment names is not asked: calls outward go where the
+// settings say (attack V1).
+func TestNoProxyOfTheEnvironmentIsAsked(t *testing.T) {
+	w := newWorld(t, server, acme.TLSALPN01, pebble.Options{})
+	w.config.Directory = "https://authority.invalid/dir"
+	w.startEnclave()
+	w.eventually("an attempt failed", func() bool { return w.counted("failed") > 0 })
+	if n := proxyAsked.Load(); n != 0 {
+		t.Errorf("the proxy was asked %d times", n)
+	}
+}
+
 // An authority that wants an account gets the operator's, and without one the
 // log says which settings are missing.
 func TestExternalAccountBinding(t *testing.T) {
