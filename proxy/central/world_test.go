@@ -198,7 +198,8 @@ func (p *party) listen() {
 	p.endpoint = "https://" + l.Addr().String() + "/travel/rule"
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); _ = l.Serve(ctx, p.handler()) }()
+	handler := p.handler()
+	go func() { defer close(done); _ = l.Serve(ctx, handler) }()
 	p.stop = sync.OnceFunc(func() { cancel(); <-done })
 	t.Cleanup(p.stop)
 }
