@@ -54,7 +54,7 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, watch *watch,
 		return nil, err
 	}
 	verifier, err := relay.NewVerifier(relay.VerifierConfig{
-		Direction: relay.CentralToEnclave, Keys: []relay.Key{allianceKey(s)},
+		Direction: relay.CentralToEnclave, Keys: []relay.Key{allianceKey(s)}, Recipient: s.VASPID.String(),
 		Namespace: "enclave", Metrics: registry, Now: time.Now,
 	})
 	if err != nil {

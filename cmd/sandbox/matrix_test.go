@@ -199,11 +199,14 @@ func allCredentials(a *sandbox.Alliance, token string) []credentials {
 		right := credentials{name: "signed " + string(d.from), signed: d.from, show: good.show}
 		all = append(all, right, credentials{name: right.name + ", replayed", replayed: true, show: good.show})
 		stranger(right.name, right)
-		// Whom a message is for is sealed in its envelope and judged there:
-		// the header alone, under the right key, opens no less and no more.
+		// An enclave takes what is for itself; central takes what is for anybody.
 		elsewhere := good
 		elsewhere.recipient = d.other
-		all = append(all, credentials{name: right.name + ", for another recipient", signed: d.from, show: elsewhere.show})
+		forAnother := credentials{name: right.name + ", for another recipient", show: elsewhere.show}
+		if d.from == relay.EnclaveToCentral {
+			forAnother.signed = d.from
+		}
+		all = append(all, forAnother)
 		for name, spoil := range map[string]func(*signature){
 			"expired":                        func(s *signature) { s.age = 90 * time.Second },
 			"from the future":                func(s *signature) { s.age = -90 * time.Second },

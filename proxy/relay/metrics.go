@@ -20,17 +20,18 @@ const (
 	reasonDigest    reason = "digest"
 	reasonSignature reason = "signature"
 	reasonReplay    reason = "replay"
+	reasonRecipient reason = "recipient" // signed for somebody else
 	reasonFull      reason = "replay-memory-full"
 )
 
 var reasons = []reason{
 	reasonUnsigned, reasonMalformed, reasonDirection, reasonKey, reasonStale, reasonTooLarge, reasonBody, reasonDigest,
-	reasonSignature, reasonReplay, reasonFull,
+	reasonSignature, reasonReplay, reasonRecipient, reasonFull,
 }
 
 // unauthenticated says whether nothing is known of who made the request.
 func (r reason) unauthenticated() bool {
-	return r != reasonTooLarge && r != reasonBody && r != reasonFull
+	return r != reasonTooLarge && r != reasonBody && r != reasonFull && r != reasonRecipient
 }
 
 // write answers a refused request. Only the size of a body is explained; all

@@ -591,6 +591,23 @@ func TestKeysThatAreNoKeys(t *testing.T) {
 	}
 }
 
+// An enclave takes nothing that was signed for another one, whether to a longer,
+// a shorter or no VASP id; a misdelivered request is spent all the same.
+func TestARequestForAnotherIsRefused(t *testing.T) {
+	c := newChecker(t, func(config *relay.VerifierConfig) { config.Recipient = "42" })
+	for _, recipient := range []string{"421", "4", "042", "0", "", "42 "} {
+		if w := c.send(signed(t, key, relay.EnclaveToCentral, relay.MessagesPath, recipient, []byte("envelope"))); w.Code != http.StatusUnauthorized {
+			t.Errorf("for %q: status %d", recipient, w.Code)
+		}
+	}
+	if got := c.refusals(); got != "recipient:6" || len(c.got) != 0 {
+		t.Errorf("counted %s; %d let through", got, len(c.got))
+	}
+	if w := c.send(signed(t, key, relay.EnclaveToCentral, relay.MessagesPath, "42", []byte("envelope"))); w.Code != http.StatusOK || len(c.got) != 1 {
+		t.Errorf("its own: status %d, %d let through", w.Code, len(c.got))
+	}
+}
+
 func TestRefusalMetricsAreWellFormed(t *testing.T) {
 	c := newChecker(t, nil)
 	if problems, err := testutil.GatherAndLint(c.registry); err != nil || len(problems) > 0 {

@@ -20,6 +20,9 @@ import (
 type VerifierConfig struct {
 	Direction Direction // of the requests that come in
 	Keys      []Key     // any of them may have signed
+	// Recipient is the only one whose requests are let through: a VASP id, as
+	// the signed header has it. Empty: any.
+	Recipient string
 
 	// MaxBody is the most bytes a body may have. Zero takes MaxMessage.
 	MaxBody int64
@@ -226,7 +229,11 @@ func (v *Verifier) verify(w http.ResponseWriter, r *http.Request) (*Verified, re
 	if why := key.seen.add(in.id(), in.created, now); why != "" {
 		return nil, why
 	}
-	return &Verified{AccessKey: in.keyID, Recipient: r.Header.Get(HeaderRecipient), Body: body}, ""
+	recipient := r.Header.Get(HeaderRecipient)
+	if v.config.Recipient != "" && recipient != v.config.Recipient {
+		return nil, reasonRecipient
+	}
+	return &Verified{AccessKey: in.keyID, Recipient: recipient, Body: body}, ""
 }
 
 func fresh(created, now int64) bool {
