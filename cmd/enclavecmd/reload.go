@@ -128,10 +128,14 @@ func (r *reloading) take(s *Settings) error {
 	if err := named("VEGA_ALLIANCE_ACCESS_KEY, VEGA_ALLIANCE_SECRET_KEY", key.Check()); err != nil {
 		return err
 	}
-	if err := named("VEGA_VERIFICATION_AUTHORIZATION_TOKEN", r.backend.SetToken(vasp.NewToken(s.AuthorizationToken.Reveal()))); err != nil {
+	token := vasp.NewToken(s.AuthorizationToken.Reveal())
+	if err := named("VEGA_VERIFICATION_AUTHORIZATION_TOKEN", r.backend.CheckToken(token)); err != nil {
 		return err
 	}
 	if err := r.takeKey(key); err != nil {
+		return err
+	}
+	if err := r.backend.SetToken(token); err != nil {
 		return err
 	}
 	r.parts.allowed.Swap(list)

@@ -138,6 +138,12 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// CheckToken says whether SetToken would take it.
+func (c *Client) CheckToken(t Token) error {
+	_, _, err := authorization(c.headerName, t)
+	return err
+}
+
 // SetToken sends another token from the next call on, in the same header.
 // After an error nothing changed.
 func (c *Client) SetToken(t Token) error {
