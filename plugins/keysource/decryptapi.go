@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/plugins"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
 )
 
@@ -151,6 +152,8 @@ func (d *decryptAPI) post(ctx context.Context, request any) ([]byte, error) {
 	response, err := transport.RoundTrip(post)
 	var alert *net.OpError
 	switch {
+	case errors.Is(err, outward.ErrRefused):
+		return nil, refused("VEGA_DECRYPT_API_ENDPOINT leads to no place that may be asked: %w", err)
 	case errors.As(err, &alert) && alert.Op == "remote error": // as crypto/tls has it
 		return nil, refused("the decrypt API broke off the TLS handshake: it does not take our client certificate, or wants one: %w", err)
 	case err != nil:
@@ -168,30 +171,26 @@ func (d *decryptAPI) post(ctx context.Context, request any) ([]byte, error) {
 }
 
 // transport is for one call: nothing is kept, so that a certificate that was
-// renewed counts.
+// renewed counts. It never dials link-local and metadata addresses (V2), and
+// for http nothing but this machine, wherever the name leads now.
 func (d *decryptAPI) transport() (*http.Transport, error) {
-	only1 := new(http.Protocols)
-	only1.SetHTTP1(true)
-	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: d.call.Roots}
+	var certificate *tls.Certificate
 	if d.call.Certificate != nil {
-		certificate, err := d.call.Certificate()
-		if err != nil {
+		var err error
+		if certificate, err = d.call.Certificate(); err != nil {
 			return nil, err
 		}
-		// Also when the server names other authorities: it shall say no, and
-		// not see an anonymous caller.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
 	}
-	return &http.Transport{
-		Proxy:                  nil,
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-		Protocols:              only1,
-		DisableCompression:     true,
-		DisableKeepAlives:      true,
-		TLSClientConfig:        config,
-		TLSHandshakeTimeout:    5 * time.Second,
-		MaxResponseHeaderBytes: 16 << 10,
-	}, nil
+	plain := outward.Loopback
+	if d.call.UnsafeHTTP {
+		plain = outward.Configured
+	}
+	t := outward.NewTransport(outward.Config{
+		Secure: outward.Configured, Plain: plain,
+		Trust: outward.NewTrust(d.call.Roots, certificate), MaxConns: 1, MaxHeader: 16 << 10,
+	})
+	t.DisableKeepAlives = true
+	return t, nil
 }
 
 // judge says what a status means: 200 may hold a key, what passes by itself is

@@ -28,6 +28,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/plugins/keysource"
 	"github.com/vasp-enclave/vasp-enclave/plugins/standard"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
 // proxyAsked counts what reaches the proxy that the environment names for all
@@ -165,6 +166,20 @@ func TestDecryptAPIAnswersAreJudged(t *testing.T) {
 	}
 	if k, err := ask(t, api(t, says(200, `{"note":"x",`+outputKey()[1:])), nil); err != nil || !bytes.Equal(k, key) {
 		t.Errorf("with an unknown member: %v", err)
+	}
+}
+
+// Where clouds serve credentials to whoever asks is no decrypt API (V2); nor is,
+// for http, another machine that the name of this one leads to.
+func TestDecryptAPIIsNoMetadataServer(t *testing.T) {
+	for _, endpoint := range []string{
+		"https://169.254.169.254/latest", "https://[fe80::1]/", "https://[::ffff:169.254.169.254]/", "https://100.100.100.200/", "https://0.0.0.0/",
+	} {
+		_, err := remote(t, endpoint, plugins.KeyCall{}).Key(t.Context(), wrapped)
+		var away *plugins.KeyAway
+		if !errors.As(err, &away) || !away.Refused || !errors.Is(err, outward.ErrRefused) {
+			t.Errorf("%s: %v", endpoint, err)
+		}
 	}
 }
 
