@@ -243,6 +243,19 @@ func (k *Keys) Cipher(p Purpose, id uint32) (Cipher, error) {
 	return d.cipher, nil
 }
 
+// Info tells of one key, current, replaced or retired.
+func (k *Keys) Info(id uint32) (KeyInfo, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	d := k.keys[id]
+	if d == nil {
+		return KeyInfo{}, false
+	}
+	info := d.KeyInfo
+	info.Current = k.current[d.slot()] == id
+	return info, true
+}
+
 // First is the number of the oldest key for a purpose and period, which
 // sealed the values that name no key; ErrNoKey when there is none.
 func (k *Keys) First(p Purpose, period uint32) (uint32, error) {

@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
@@ -162,8 +163,8 @@ func UpgradeSome(o Options, batches int) (done bool, err error) {
 		return false, err
 	}
 	defer file.Close()
-	db := &DB{bolt: file, kek: o.KEK, now: o.Now, log: o.Logger, metrics: newMetrics(), unsaved: map[uint32]bool{}}
-	if err := db.load(); err != nil {
+	db := &DB{bolt: file, now: o.Now, log: o.Logger, metrics: newMetrics(), unsaved: map[uint32]bool{}}
+	if err := db.load([]*atrest.KEK{o.KEK}); err != nil {
 		return false, err
 	}
 	for range batches {
