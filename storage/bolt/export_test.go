@@ -243,3 +243,22 @@ func (db *DB) Size() (size int64) {
 	_ = db.view(func(t *txn) error { size = t.Size(); return nil })
 	return size
 }
+
+// KeyOf says which data key sealed a stored value, as any program that knows
+// the format can see; for one that names no key, its period and false.
+func KeyOf(bucketName string, key, value []byte) (number uint32, numbered bool, err error) {
+	for _, b := range append(cellBuckets(), meta) {
+		if b.name == bucketName {
+			h, _, err := b.parseCell(key, value)
+			return h.number, h.format == cellFormat, err
+		}
+	}
+	return 0, false, errors.New("no such bucket")
+}
+
+// RotateAtOnce leaves out the pauses of a rotation; RotateNever makes each as
+// long as a test, after one step.
+func (db *DB) RotateAtOnce() { db.rotatePause = 0 }
+func (db *DB) RotateNever()  { db.rotatePause = 1 << 50 }
+
+const ShredGrace = shredGrace

@@ -115,10 +115,12 @@ func (db *DB) RotateKEK(ctx context.Context, kek *atrest.KEK, entry storage.Audi
 	return nil
 }
 
-// KeyStatus tells of the keys of this file; none of their bytes.
+// KeyStatus tells of the keys of this file; none of their bytes. The writer
+// is asked, who alone knows what is in the file and in memory at one moment.
 func (db *DB) KeyStatus(ctx context.Context) (*storage.KeyStatus, error) {
-	status := &storage.KeyStatus{}
-	err := db.read(ctx, "status of the keys", func(t *txn) (err error) {
+	var status *storage.KeyStatus
+	err := db.do(ctx, newJob(func(t *txn) (err error) {
+		status = &storage.KeyStatus{}
 		if status.KEK, err = atrest.RecordKEK(t.bucket(meta).Get(keyringKey)); err != nil {
 			return err
 		}
@@ -137,8 +139,11 @@ func (db *DB) KeyStatus(ctx context.Context) (*storage.KeyStatus, error) {
 			}
 		}
 		return err
-	})
-	return status, err
+	}, func(*txn) error { return nil }))
+	if err != nil {
+		return nil, fmt.Errorf("status of the keys: %w", err)
+	}
+	return status, nil
 }
 
 func (db *DB) dataKey(i atrest.KeyInfo, erased uint64) storage.DataKey {
