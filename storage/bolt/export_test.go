@@ -261,4 +261,13 @@ func KeyOf(bucketName string, key, value []byte) (number uint32, numbered bool, 
 func (db *DB) RotateAtOnce() { db.rotatePause = 0 }
 func (db *DB) RotateNever()  { db.rotatePause = 1 << 50 }
 
+// ReadAround finds one row in a reading that began before meanwhile ran.
+func (db *DB) ReadAround(v *storage.Verification, meanwhile func()) error {
+	return db.view(func(t *txn) error {
+		meanwhile()
+		_, _, err := t.listed(newRowKey(v.CreatedAt, v.Record))
+		return err
+	})
+}
+
 const ShredGrace = shredGrace
