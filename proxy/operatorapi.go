@@ -38,6 +38,19 @@ func (e *Enclave) Operator(log Auditor, kek identity.AEAD, by func(*http.Request
 			return e.BlockPeer(ctx, id, by)
 		}),
 		"GET /peers/{id}/history": o.history,
+
+		"GET /keys":                    o.keys,
+		"POST /keys/kek":               o.rotateKEK,
+		"POST /keys/data":              o.rotateData,
+		"GET /history":                 o.listHistory,
+		"GET /history/export":          o.exportHistory,
+		"GET /history/holds":           o.listHolds,
+		"POST /history/holds":          o.holdPeriod,
+		"POST /history/holds/release":  o.releasePeriod,
+		"GET /history/{uuid}":          o.showHistory,
+		"POST /history/{uuid}/erase":   o.eraseHistory,
+		"POST /history/{uuid}/hold":    o.holdHistory,
+		"POST /history/{uuid}/release": o.releaseHistory,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := h(w, r); err != nil {

@@ -40,6 +40,7 @@ import (
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
@@ -96,6 +97,16 @@ type Config struct {
 	KeyTTL          time.Duration    // how long a peer key is kept (VEGA_PUBLIC_KEY_TTL)
 	Timeout         time.Duration    // an unanswered verification becomes REQUEST-TIMEOUT
 	Skew            time.Duration    // how far clocks may differ
+
+	// Custody is the store behind History, for the operator's commands about
+	// keys and history; nil: there are none, and nothing is erased.
+	Custody Custody
+	// OpenKEK reads another key-encryption key for RotateKEK: from a source of
+	// keys, with the text that the setting of the key would have.
+	OpenKEK func(ctx context.Context, source, value string) (*atrest.KEK, error)
+	// Retention is how long rows are kept (VEGA_VERIFICATION_RETENTION_DAYS);
+	// zero: for ever.
+	Retention time.Duration
 
 	Now     func() time.Time
 	Logger  *slog.Logger
@@ -168,6 +179,7 @@ func (e *Enclave) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { e.sweep(ctx) })
 	background.Go(func() { e.writeSerials(ctx) })
+	background.Go(func() { e.retain(ctx) })
 	err := e.keepRegistered(ctx)
 	cancel(err)
 	e.outbox.wait()

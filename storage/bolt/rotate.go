@@ -105,7 +105,7 @@ func (db *DB) beginRotation(ctx context.Context, pick func(*txn) ([]uint32, erro
 		func(t *txn) (err error) {
 			if successors == nil { // not on a second try
 				if old, err = pick(t); err != nil || len(old) == 0 {
-					return errors.Join(err, errIf(err == nil, "there is no such data key"))
+					return errors.Join(err, errIf(err == nil))
 				}
 				if successors, err = db.succeed(old); err != nil {
 					return err
@@ -126,9 +126,9 @@ func (db *DB) beginRotation(ctx context.Context, pick func(*txn) ([]uint32, erro
 	return old, nil
 }
 
-func errIf(when bool, text string) error {
-	if when {
-		return errors.New(text)
+func errIf(nothing bool) error {
+	if nothing {
+		return fmt.Errorf("data key: %w", storage.ErrNotFound)
 	}
 	return nil
 }
