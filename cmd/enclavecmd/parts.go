@@ -25,6 +25,7 @@ import (
 // be read and judged without starting.
 type parts struct {
 	kek             *atrest.KEK
+	otherKEKs       []*atrest.KEK // that the history may be under instead
 	allowed         *allow.List
 	certificates    edge.Certificates
 	apiRoots        *x509.CertPool // nil: the system's
@@ -32,6 +33,7 @@ type parts struct {
 	redisRoots      *x509.CertPool // nil: the system's
 	ivms101         []byte         // nil: none
 	validator       proxy.Validator
+	openKEK         func(ctx context.Context, source, value string) (*atrest.KEK, error)
 	replaceIdentity bool             // of the command line, see runCommand
 	suites          []identity.Suite // what we can open, the one we publish first
 	floor           []identity.Suite // what we seal to
@@ -51,6 +53,9 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 		p.kek, err = atrest.NewKEK(key)
 	}
 	note(err)
+	p.otherKEKs, err = s.previousKEK(ctx, catalog)
+	note(err)
+	p.openKEK = kekOpener(s, catalog)
 	p.allowed, err = allow.ParseList(s.CentralAllowlist)
 	note(named("VEGA_CENTRAL_ALLOWLIST", err))
 	files, err := edge.FileCertificates(s.TLSCertFile, s.TLSKeyFile)

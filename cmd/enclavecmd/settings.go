@@ -56,8 +56,10 @@ type Settings struct {
 
 	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32."`
 	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64."`
+	PreviousKey     settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64_PREVIOUS" secret:"true" doc:"Another value of VEGA_ENCRYPTION_KEY_BASE64 that the history may be under, while that key is changed."`
 	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
+	RetentionDays   string          `env:"VEGA_VERIFICATION_RETENTION_DAYS" doc:"Verifications older than so many days are erased for good, every hour; less than 1 counts as 1; unset, or not a number, none is."`
 	RedisURL        settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`
 	RedisRootsFile  string          `env:"VEGA_REDIS_ROOTS_FILE" doc:"PEM file of the root certificates to trust Redis with; unset, the system's."`
 	PublicKeyTTL    settings.Millis `env:"VEGA_PUBLIC_KEY_TTL" envDefault:"1800000" min:"600000" doc:"How long a counterparty's public key is kept, in ms, at least 600000."`
@@ -181,6 +183,7 @@ func (s *Settings) Warnings() []string {
 	warn(s.AuthorizationKey != "" && !s.AuthorizationToken.IsSet(),
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set")
 	warn(s.PeerTrust == "tofu", "VEGA_PEER_TRUST=tofu takes the central server's word for who a counterparty is at first contact")
+	list = append(list, s.warnOfCustody()...)
 	warn(s.EncryptionKey.IsSet() && !s.EncryptionKey.FromFile(),
 		"VEGA_ENCRYPTION_KEY_BASE64 stands in the environment, which other processes may read: VEGA_ENCRYPTION_KEY_BASE64_FILE keeps it in a file")
 	return list
@@ -198,8 +201,6 @@ func (*Settings) Refused() []settings.Refusal {
 		}, Instead: "this enclave keeps its history in one encrypted file and uses no database server; remove them and set VEGA_DATABASE_FILE to a path on a lasting volume"},
 		{Names: []string{"VEGA_DECRYPT_API_ENDPOINT"},
 			Instead: "this enclave does not ask a decrypt API; remove it and set VEGA_ENCRYPTION_KEY_BASE64, or VEGA_ENCRYPTION_KEY_BASE64_FILE, to the decrypted key"},
-		{Names: []string{"VEGA_VERIFICATION_RETENTION_DAYS"},
-			Instead: "this enclave does not erase by age and would keep what you believe erased; remove it"},
 		{Names: []string{
 			"VEGA_CHAINALYSIS_SANCTION_API_KEY", "VEGA_CHAINALYSIS_KYT_API_KEY", "VEGA_REFINITIV_WCO_API_KEY",
 			"VEGA_REFINITIV_WCO_API_SECRET", "VEGA_REFINITIV_WCO_GROUP_ID",
