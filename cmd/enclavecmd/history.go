@@ -324,11 +324,8 @@ func (o *operator) export(ctx context.Context, dir string, q url.Values, formats
 	if err != nil {
 		return 0, fmt.Errorf("what was written is not what the enclave signed for; is this program of the enclave's version? %w", err)
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil { // nobody else has made it meanwhile
+	if err := os.Rename(temporary, dir); err != nil { // also when somebody has made it meanwhile
 		return 0, err
-	}
-	if err := os.Rename(temporary, dir); err != nil {
-		return 0, errors.Join(err, os.Remove(dir))
 	}
 	return m.Rows, syncDir(filepath.Dir(filepath.Clean(dir)))
 }
