@@ -123,7 +123,6 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_ENCRYPTION_KEY_BASE64=c2hvcnQ=":                            "VEGA_ENCRYPTION_KEY_BASE64: the key has 5 bytes, want 32; make one with: openssl rand -base64 32",
 		"VEGA_DATABASE_CLIENT=pg":                                        "VEGA_DATABASE_CLIENT: this enclave keeps its history in one encrypted file",
 		"VEGA_DECRYPT_API_ENDPOINT=https://kms.example":                  "VEGA_DECRYPT_API_ENDPOINT: this enclave does not ask a decrypt API",
-		"VEGA_VERIFICATION_RETENTION_DAYS=30":                            "VEGA_VERIFICATION_RETENTION_DAYS: this enclave does not erase by age",
 		"VEGA_CHAINALYSIS_KYT_API_KEY=k":                                 "VEGA_CHAINALYSIS_KYT_API_KEY: this enclave screens nobody",
 	} {
 		_, _, err := load(change)
@@ -237,7 +236,7 @@ func TestSettingsRefuseEachVariableOfTheContractThatIsNotServed(t *testing.T) {
 			}
 		}
 	}
-	if refused != 16+1+1+5+2 {
+	if refused != 16+1+5+2 {
 		t.Errorf("%d variables are refused", refused)
 	}
 	for _, mode := range []string{"VN2", "VN1_CALL", "VN1_RESPONSE", "TR,VN2", "tr", "x"} {
