@@ -116,6 +116,9 @@ func (db *DB) beginRotation(ctx context.Context, pick func(*txn) ([]uint32, erro
 			return errors.Join(t.saveRotation(r), note.write(t))
 		},
 	))
+	if errors.Is(err, storage.ErrRotating) {
+		db.wake() // it may have stopped
+	}
 	if err != nil {
 		for _, id := range successors {
 			db.keys.Discard(id)
