@@ -138,7 +138,9 @@ func TestAHistoryIsExported(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(filepath.Dir(dir), ".export-*")); err != nil || len(left) > 0 {
 		t.Errorf("there is left %v, %v", left, err)
 	}
-	a.VASPs[0].Enclave.Kill()
+	if err := alpha.Enclave.Stop(); err != nil {
+		t.Fatal(err)
+	}
 	db := openHistory(t, alpha)
 	defer db.Close()
 	log, err := db.Audit(t.Context(), 1, 0)
