@@ -304,9 +304,13 @@ func (e *Enclave) received(ctx context.Context, key verificationKey) (bool, erro
 
 // repeat answers a request that was answered before, from the history.
 func (e *Enclave) repeat(ctx context.Context, a *envelope.Authentic, replyBundle []byte, pinned *identity.Public) ([]byte, error) {
+	const op = "read the stored answer"
 	row, err := e.History.Verification(ctx, a.Header.Sender, a.Header.Verification)
-	if err != nil {
-		return nil, fail("read the stored answer", Storage, err)
+	switch {
+	case errors.Is(err, storage.ErrNotFound): // our backend is not asked a second time, and what it said is gone
+		return nil, e.metrics.refuse(op, "erased", errors.New("the verification was erased"))
+	case err != nil:
+		return nil, fail(op, Storage, err)
 	}
 	return e.reply(ctx, a, envelope.VerificationAnswer, replyBundle, row.Answer, pinned)
 }

@@ -34,6 +34,7 @@ type metrics struct {
 	undelivered *prometheus.CounterVec // by message, reason
 	overBudget  *prometheus.CounterVec // by message
 	tooFast     prometheus.Counter
+	retention   *retentionMetrics
 }
 
 var secondsBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 120, 600}
@@ -50,6 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return g
 	}
 	m := &metrics{
+		retention:   newRetentionMetrics(reg),
 		exchanges:   counter("enclave_exchanges_total", "Messages exchanged with counterparties.", "direction", "message", "outcome"),
 		results:     counter("enclave_verifications_total", "Verifications that reached a final result.", "direction", "result"),
 		refused:     counter("enclave_refused_total", "Envelopes refused, by the inner reason; outside there is one.", "reason"),

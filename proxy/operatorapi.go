@@ -45,6 +45,19 @@ func (o *operator) routes() edge.Routes {
 			return e.BlockPeer(ctx, id, by)
 		}),
 		"GET /peers/{id}/history": o.history,
+
+		"GET /keys":                    o.keys,
+		"POST /keys/kek":               o.rotateKEK,
+		"POST /keys/data":              o.rotateData,
+		"GET /history":                 o.listHistory,
+		"GET /history/export":          o.exportHistory,
+		"GET /history/holds":           o.listHolds,
+		"POST /history/holds":          o.holdPeriod,
+		"POST /history/holds/release":  o.releasePeriod,
+		"GET /history/{uuid}":          o.showHistory,
+		"POST /history/{uuid}/erase":   o.eraseHistory,
+		"POST /history/{uuid}/hold":    o.holdHistory,
+		"POST /history/{uuid}/release": o.releaseHistory,
 	} {
 		routes[pattern] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := h(w, r); err != nil {

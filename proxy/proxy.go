@@ -40,6 +40,7 @@ import (
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
@@ -101,6 +102,15 @@ type Config struct {
 	// second before it is asked to wait (VEGA_PEER_MESSAGES_PER_SECOND). Zero
 	// takes DefaultMessagesPerSecond.
 	MessagesPerSecond int
+	// Custody is the store behind History, for the operator's commands about
+	// keys and history; nil: there are none, and nothing is erased.
+	Custody Custody
+	// OpenKEK reads another key-encryption key for RotateKEK: from a source of
+	// keys, with the text that the setting of the key would have.
+	OpenKEK func(ctx context.Context, source, value string) (*atrest.KEK, error)
+	// Retention is how long rows are kept (VEGA_VERIFICATION_RETENTION_DAYS);
+	// zero: for ever.
+	Retention time.Duration
 
 	Now     func() time.Time
 	Logger  *slog.Logger
@@ -173,6 +183,7 @@ func (e *Enclave) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { e.sweep(ctx) })
 	background.Go(func() { e.writeSerials(ctx) })
+	background.Go(func() { e.retain(ctx) })
 	err := e.keepRegistered(ctx)
 	cancel(err)
 	e.outbox.wait()

@@ -19,10 +19,11 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
-// keysCommand is about the database key.
-func keysCommand() *cobra.Command {
-	c := &cobra.Command{Use: "keys", Short: "The database key"}
+// keysCommand is about the database key and those that it wraps.
+func keysCommand(environ []string) *cobra.Command {
+	c := &cobra.Command{Use: "keys", Short: "The keys of the history, and their rotation while the enclave serves"}
 	c.AddCommand(keysWrapCommand())
+	c.AddCommand(keyRotationCommands(environ)...)
 	return c
 }
 

@@ -113,7 +113,10 @@ func (p *parts) readKey(ctx context.Context, catalog *plugins.Catalog, s *Settin
 	if err != nil {
 		return err
 	}
-	p.kek, err = atrest.NewKEK(key)
+	if p.kek, err = atrest.NewKEK(key); err != nil {
+		return err
+	}
+	p.otherKEKs, err = s.previousKEK(ctx, catalog)
 	return err
 }
 

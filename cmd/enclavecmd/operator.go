@@ -69,11 +69,8 @@ func (o *operator) call(ctx context.Context, method, path string, in, out any) e
 		return err
 	}
 	response, err := o.client.Do(request)
-	if errors.Is(err, os.ErrNotExist) || isRefusedConnection(err) {
-		return fmt.Errorf("no enclave is running here: start it, or set VEGA_DATABASE_FILE or VEGA_OPERATOR_SOCKET as it has them (%w)", err)
-	}
 	if err != nil {
-		return err
+		return unreachable(err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 64<<20))
@@ -81,13 +78,26 @@ func (o *operator) call(ctx context.Context, method, path string, in, out any) e
 		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		var problem struct{ Code, Message string }
-		if json.Unmarshal(answer, &problem) == nil && problem.Message != "" {
-			return errors.New(problem.Message)
-		}
-		return fmt.Errorf("the enclave answered status %d", response.StatusCode)
+		return refusalOf(response.StatusCode, answer)
 	}
 	return json.Unmarshal(answer, out)
+}
+
+// unreachable says what to do when nobody answers.
+func unreachable(err error) error {
+	if errors.Is(err, os.ErrNotExist) || isRefusedConnection(err) {
+		return fmt.Errorf("no enclave is running here: start it, or set VEGA_DATABASE_FILE or VEGA_OPERATOR_SOCKET as it has them (%w)", err)
+	}
+	return err
+}
+
+// refusalOf is the sentence of an answer that is none.
+func refusalOf(status int, answer []byte) error {
+	var problem struct{ Code, Message string }
+	if json.Unmarshal(answer, &problem) == nil && problem.Message != "" {
+		return errors.New(problem.Message)
+	}
+	return fmt.Errorf("the enclave answered status %d", status)
 }
 
 func isRefusedConnection(err error) bool {

@@ -29,6 +29,7 @@ import (
 type parts struct {
 	kek             *atrest.KEK             // nil: to be asked for, see unseal
 	keySource       plugins.RemoteKeySource // nil: kek is there
+	otherKEKs       []*atrest.KEK           // that the history may be under instead; of a remote source, see unseal
 	allowed         *allow.Current
 	proxies         *allow.List       // who may name callers
 	certificates    edge.Certificates // from files; nil: automatic
@@ -39,6 +40,7 @@ type parts struct {
 	redisRoots      *x509.CertPool // nil: the system's
 	ivms101         []byte         // nil: none
 	validator       proxy.Validator
+	openKEK         func(ctx context.Context, source, value string) (*atrest.KEK, error)
 	replaceIdentity bool             // of the command line, see runCommand
 	suites          []identity.Suite // what we can open, the one we publish first
 	floor           []identity.Suite // what we seal to
@@ -55,6 +57,7 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	}
 	err := p.readKey(ctx, catalog, s)
 	note(err)
+	p.openKEK = kekOpener(s, catalog)
 	p.proxies, err = allow.ParseList(s.TrustedProxies)
 	note(named("VEGA_TRUSTED_PROXIES", err))
 	p.allowed = new(allow.Current)

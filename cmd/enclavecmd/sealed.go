@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/life"
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 )
@@ -43,7 +44,27 @@ func unseal(ctx context.Context, s *Settings, p *parts, watch *watch, logger *sl
 	sealed := watch.readiness.Require("key", "sealed: asking for the database key; see the log")
 	m.sealed.Set(1)
 	logger.Info("sealed: asking for the database key", "source", s.keySourceName())
-	key, err := awaitKey(ctx, func() ([]byte, error) { return s.kekOf(ctx, p.keySource) }, func(away *plugins.KeyAway, wait time.Duration) {
+	var err error
+	if p.kek, err = awaitKEK(ctx, s, p.keySource, sealed, m, logger); err != nil {
+		return err
+	}
+	if s.PreviousKey.IsSet() {
+		logger.Info("sealed: asking for the previous database key", "source", s.keySourceName())
+		previous, err := awaitKEK(ctx, s.previous(), p.keySource, sealed, m, logger)
+		if err != nil {
+			return named("VEGA_ENCRYPTION_KEY_BASE64_PREVIOUS", err)
+		}
+		p.otherKEKs = append(p.otherKEKs, previous)
+	}
+	m.sealed.Set(0)
+	sealed.Holds()
+	logger.Info("the database key has arrived")
+	return nil
+}
+
+// awaitKEK waits for one key, and says meanwhile that it does.
+func awaitKEK(ctx context.Context, s *Settings, source plugins.RemoteKeySource, sealed *life.Condition, m keyMetrics, logger *slog.Logger) (*atrest.KEK, error) {
+	key, err := awaitKey(ctx, func() ([]byte, error) { return s.kekOf(ctx, source) }, func(away *plugins.KeyAway, wait time.Duration) {
 		outcome, level, reason := "unreachable", slog.LevelWarn, "its source is unreachable"
 		if away.Refused {
 			outcome, level, reason = "refused", slog.LevelError, "its source refuses it"
@@ -53,15 +74,11 @@ func unseal(ctx context.Context, s *Settings, p *parts, watch *watch, logger *sl
 		logger.Log(ctx, level, "sealed: no database key yet", "err", away, "again", wait.Round(time.Millisecond).String())
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.requests.WithLabelValues("ok").Inc()
-	m.sealed.Set(0)
-	sealed.Holds()
-	p.kek, err = atrest.NewKEK(key)
-	clear(key)
-	logger.Info("the database key has arrived")
-	return err
+	defer clear(key)
+	return atrest.NewKEK(key)
 }
 
 // awaitKey asks until there is a key, an error that waiting does not mend, or

@@ -85,6 +85,7 @@ type Settings struct {
 
 	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" first:"true" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32. With a decrypt API, what it is asked to decrypt, as it is."`
 	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64, decrypt-api:https://host/path from the API at that URL."`
+	PreviousKey     settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64_PREVIOUS" secret:"true" doc:"Another value of VEGA_ENCRYPTION_KEY_BASE64 that the history may be under, while that key is changed."`
 	DecryptAPI      settings.URL    `env:"VEGA_DECRYPT_API_ENDPOINT" doc:"https URL of an API that decrypts VEGA_ENCRYPTION_KEY_BASE64, the same as VEGA_KEY_SOURCE=decrypt-api: and the URL."`
 	DecryptToken    settings.Secret `env:"VEGA_DECRYPT_API_TOKEN" secret:"true" doc:"Sent to the decrypt API in the place of VEGA_VERIFICATION_AUTHORIZATION_TOKEN, which the backend knows, too."`
 	DecryptRoots    string          `env:"VEGA_DECRYPT_API_ROOTS_FILE" doc:"PEM file of the root certificates to trust the decrypt API with; unset, the system's."`
@@ -94,6 +95,7 @@ type Settings struct {
 	UnsafeDecrypt   bool            `env:"VEGA_UNSAFE_DECRYPT_API_HTTP" envDefault:"false" doc:"Allows a decrypt API by http on another machine: the database key and the token travel in clear."`
 	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" first:"true" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
+	RetentionDays   string          `env:"VEGA_VERIFICATION_RETENTION_DAYS" doc:"Verifications older than so many days are erased for good, every hour; less than 1 counts as 1; unset, or not a number, none is."`
 	RedisURL        settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`
 	RedisRootsFile  string          `env:"VEGA_REDIS_ROOTS_FILE" doc:"PEM file of the root certificates to trust Redis with; unset, the system's."`
 	PublicKeyTTL    settings.Millis `env:"VEGA_PUBLIC_KEY_TTL" envDefault:"1800000" min:"600000" doc:"How long a counterparty's public key is kept, in ms, at least 600000."`
@@ -302,6 +304,7 @@ func (s *Settings) Warnings() []string {
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set")
 	warn(s.ACMETermsAgreed && s.TLSCertFile != "", "VEGA_ACME_TERMS_AGREED does nothing: the certificate is the one that VEGA_TLS_CERT_FILE names")
 	warn(s.PeerTrust == "tofu", "VEGA_PEER_TRUST=tofu takes the central server's word for who a counterparty is at first contact")
+	list = append(list, s.warnOfCustody()...)
 	warn(s.plainKey() && s.EncryptionKey.IsSet() && !s.EncryptionKey.FromFile(),
 		"VEGA_ENCRYPTION_KEY_BASE64 stands in the environment, which other processes may read: VEGA_ENCRYPTION_KEY_BASE64_FILE keeps it in a file")
 	return append(list, s.warnOfDecryptAPI()...)
@@ -317,8 +320,6 @@ func (*Settings) Refused() []settings.Refusal {
 			"VEGA_DATABASE_SSL_CERT", "VEGA_DATABASE_SSL_CAPATH", "VEGA_DATABASE_SSL_CIPHER",
 			"VEGA_DATABASE_SSL_REJECT_UNAUTHORIZED",
 		}, Instead: "this enclave keeps its history in one encrypted file and uses no database server; remove them and set VEGA_DATABASE_FILE to a path on a lasting volume"},
-		{Names: []string{"VEGA_VERIFICATION_RETENTION_DAYS"},
-			Instead: "this enclave does not erase by age and would keep what you believe erased; remove it"},
 		{Names: []string{
 			"VEGA_CHAINALYSIS_SANCTION_API_KEY", "VEGA_CHAINALYSIS_KYT_API_KEY", "VEGA_REFINITIV_WCO_API_KEY",
 			"VEGA_REFINITIV_WCO_API_SECRET", "VEGA_REFINITIV_WCO_GROUP_ID",

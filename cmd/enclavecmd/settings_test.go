@@ -141,7 +141,6 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_DECRYPT_API_TOKEN=a\nb":                                    "VEGA_DECRYPT_API_TOKEN: must be printable ASCII",
 		"VEGA_DECRYPT_API_CLIENT_CERT_FILE=cert.pem":                     "VEGA_DECRYPT_API_CLIENT_CERT_FILE, VEGA_DECRYPT_API_CLIENT_KEY_FILE: set both or none",
 		"VEGA_DECRYPT_API_CLIENT_KEY_FILE=key.pem":                       "VEGA_DECRYPT_API_CLIENT_CERT_FILE, VEGA_DECRYPT_API_CLIENT_KEY_FILE: set both or none",
-		"VEGA_VERIFICATION_RETENTION_DAYS=30":                            "VEGA_VERIFICATION_RETENTION_DAYS: this enclave does not erase by age",
 		"VEGA_API_CLIENT_CERT_FILE=c.pem":                                "VEGA_API_CLIENT_CERT_FILE, VEGA_API_CLIENT_KEY_FILE: one is set and the other not",
 		"VEGA_API_CLIENT_KEY_FILE=k.pem":                                 "VEGA_API_CLIENT_CERT_FILE, VEGA_API_CLIENT_KEY_FILE: one is set and the other not",
 		"VEGA_VERIFICATION_CLIENT_CERT_FILE=c.pem":                       "VEGA_VERIFICATION_CLIENT_CERT_FILE, VEGA_VERIFICATION_CLIENT_KEY_FILE: one is set and the other not",
@@ -372,7 +371,7 @@ func TestSettingsRefuseEachVariableOfTheContractThatIsNotServed(t *testing.T) {
 			}
 		}
 	}
-	if refused != 16+1+5+2 {
+	if refused != 16+5+2 {
 		t.Errorf("%d variables are refused", refused)
 	}
 	for _, mode := range []string{"VN2", "VN1_CALL", "VN1_RESPONSE", "TR,VN2", "tr", "x"} {

@@ -36,12 +36,15 @@ func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *s
 		return nil, configError{fmt.Errorf("VEGA_DATABASE_FILE: there is no directory %s; make it, readable by this user only", dir)}
 	}
 	db, err := bolt.Open(bolt.Options{
-		Path: s.DatabaseFile, KEK: p.kek, Period: time.Duration(s.RetentionPeriod) * 24 * time.Hour,
+		Path: s.DatabaseFile, KEK: p.kek, Others: p.otherKEKs, Period: time.Duration(s.RetentionPeriod) * 24 * time.Hour,
 		Now: time.Now, Metrics: metrics, Logger: logger,
 		OnFail: func(err error) { stop(fmt.Errorf("the history failed, and what is on disk is unknown: %w", err)) },
 	})
 	if errors.Is(err, atrest.ErrWrongKEK) {
 		return nil, configError{fmt.Errorf("%s: %w", s.keySourceName(), err)}
+	}
+	if err == nil {
+		sayWhichKEK(db, p, logger)
 	}
 	return db, err
 }
@@ -148,7 +151,8 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 		MessagesPerSecond: s.PeerMessages,
 		PublicEndpoint:    s.PublicEndpoint.String(), Version: Version, Suites: p.suites, Floor: p.floor, VASPIVMS101: p.ivms101,
 		ReplaceIdentity: p.replaceIdentity,
-		Callbacks:       s.CallbackURL.IsSet(), VerifiedOnly: s.PeerTrust == "verified",
+		Custody:         db, OpenKEK: p.openKEK, Retention: s.retention(),
+		Callbacks: s.CallbackURL.IsSet(), VerifiedOnly: s.PeerTrust == "verified",
 		KeyTTL: s.PublicKeyTTL.Duration(), Timeout: s.Timeout.Duration(), Skew: skew,
 		Now: time.Now, Logger: logger, Metrics: registry,
 	})

@@ -26,8 +26,13 @@ type Place struct {
 type Cipher struct {
 	secret
 	instance [16]byte
+	id       uint32
 	aead     tink.AEAD
 }
+
+// Key is the number of the data key, which the caller keeps beside what was
+// sealed.
+func (c Cipher) Key() uint32 { return c.id }
 
 // Overhead is how many bytes Seal adds.
 const Overhead = 1 + 24 + 16

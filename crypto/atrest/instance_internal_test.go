@@ -12,7 +12,11 @@ func TestInstanceIsPartOfThePlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := assemble([16]byte{2}, time.Hour, a.private.handle, a.index.handle, nil)
+	var copied []*dataKey
+	for _, d := range a.keys {
+		copied = append(copied, &dataKey{KeyInfo: d.KeyInfo, handle: d.handle})
+	}
+	b, err := assemble([16]byte{2}, time.Hour, a.next, copied)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -143,7 +144,7 @@ func rewrite(t *testing.T, record []byte, fill byte, change func(list [][]byte) 
 	for i, v := range change(list) {
 		encoded = tlv.Append(encoded, uint16(i+1), v)
 	}
-	b := tlv.Append([]byte{1}, 1, kek)
+	b := tlv.Append(record[:1:1], 1, kek)
 	b = tlv.Append(b, 2, instance)
 	b = tlv.Append(b, 3, period)
 	b = tlv.Append(b, 4, encoded)
@@ -164,9 +165,17 @@ func insecureWrap(t *testing.T, fill byte) identity.AEAD {
 	return insecure.AEADOf(t, raw)
 }
 
-func TestKeysetListIsCanonicalWhoeverWritesIt(t *testing.T) {
-	k, kek := newKeys(t, 5, 6), newKEK(t, 1)
-	record := wrapRecord(t, k, kek)
+// frozenRecord is one of the first format, which nobody writes any more.
+func frozenRecord(t *testing.T) []byte {
+	t.Helper()
+	var v vectors
+	insecure.Vectors(t, "testdata/vectors.json", &v)
+	return v.Record
+}
+
+func TestKeysetListOfTheFirstFormatIsCanonical(t *testing.T) {
+	const fill = 0x44
+	record, kek := frozenRecord(t), newKEK(t, fill)
 	for name, change := range map[string]func(l [][]byte) [][]byte{
 		"private left out": func(l [][]byte) [][]byte { return l[2:] },
 		"index left out":   func(l [][]byte) [][]byte { return append(l[:2:2], l[4:]...) },
@@ -177,29 +186,187 @@ func TestKeysetListIsCanonicalWhoeverWritesIt(t *testing.T) {
 		"period renamed":     func(l [][]byte) [][]byte { l[6] = []byte("personal/7"); return l },
 		"keys exchanged":     func(l [][]byte) [][]byte { l[5], l[7] = l[7], l[5]; return l },
 		"unknown name":       func(l [][]byte) [][]byte { l[6] = []byte("personal"); return l },
-		"padded number":      func(l [][]byte) [][]byte { l[6] = []byte("personal/06"); return l },
+		"name with a number": func(l [][]byte) [][]byte { l[6] = []byte("personal/681/5"); return l },
+		"padded number":      func(l [][]byte) [][]byte { l[6] = []byte("personal/0681"); return l },
 		"number too large":   func(l [][]byte) [][]byte { l[6] = []byte("personal/4294967296"); return l },
 		"name without a key": func(l [][]byte) [][]byte { return l[:7] },
 		"index as private":   func(l [][]byte) [][]byte { l[1] = l[3]; return l },
+	} {
+		bad := rewrite(t, record, fill, change)
+		if _, err := atrest.OpenRecord(kek, bad); !errors.Is(err, atrest.ErrCorruptRecord) {
+			t.Errorf("%s: OpenRecord = %v, want ErrCorruptRecord", name, err)
+		}
+	}
+	same := rewrite(t, record, fill, func(l [][]byte) [][]byte { return l })
+	if _, err := atrest.OpenRecord(kek, same); err != nil {
+		t.Errorf("unchanged: OpenRecord = %v", err)
+	}
+}
+
+// The list is the next number, and then name, time and key of private/1,
+// index/2, wrap/3, personal/5/4, personal/6/5.
+func TestKeysetListIsCanonicalWhoeverWritesIt(t *testing.T) {
+	k, kek := newKeys(t, 5, 6), newKEK(t, 1)
+	record := wrapRecord(t, k, kek)
+	without := func(i int) func(l [][]byte) [][]byte {
+		return func(l [][]byte) [][]byte { return append(l[:1+3*i:1+3*i], l[4+3*i:]...) }
+	}
+	for name, change := range map[string]func(l [][]byte) [][]byte{
+		"private left out": without(0),
+		"index left out":   without(1),
+		"wrap left out":    without(2),
+		"keys swapped": func(l [][]byte) [][]byte {
+			return append(append(append([][]byte{}, l[:10]...), l[13:]...), l[10:13]...)
+		},
+		"key twice":            func(l [][]byte) [][]byte { return append(l, l[13:16]...) },
+		"number not given yet": func(l [][]byte) [][]byte { l[0] = []byte{7: 5}; return l },
+		"next is too large":    func(l [][]byte) [][]byte { l[0] = []byte{3: 1, 7: 0}; return l },
+		"period renamed":       func(l [][]byte) [][]byte { l[13] = []byte("personal/7/5"); return l },
+		"number changed":       func(l [][]byte) [][]byte { l[0] = []byte{7: 9}; l[13] = []byte("personal/6/6"); return l },
+		"keys exchanged":       func(l [][]byte) [][]byte { l[12], l[15] = l[15], l[12]; return l },
+		"unknown name":         func(l [][]byte) [][]byte { l[13] = []byte("person/6/5"); return l },
+		"name without number":  func(l [][]byte) [][]byte { l[13] = []byte("personal/6"); return l },
+		"private of a period":  func(l [][]byte) [][]byte { l[1] = []byte("private/0/1"); return l },
+		"padded number":        func(l [][]byte) [][]byte { l[13] = []byte("personal/6/05"); return l },
+		"number too large":     func(l [][]byte) [][]byte { l[13] = []byte("personal/4294967296/5"); return l },
+		"name without a key":   func(l [][]byte) [][]byte { return l[:15] },
+		"index as private":     func(l [][]byte) [][]byte { l[3] = l[6]; return l },
 	} {
 		bad := rewrite(t, record, 1, change)
 		if _, err := atrest.OpenRecord(kek, bad); !errors.Is(err, atrest.ErrCorruptRecord) {
 			t.Errorf("%s: OpenRecord = %v, want ErrCorruptRecord", name, err)
 		}
 	}
-	// Even a keyset that was wrapped for a name no one would write.
-	strange := rewrite(t, record, 1, func(l [][]byte) [][]byte {
-		place := tlv.AppendPart(tlv.Domain("vasp-enclave/v1/data-keyset"), instance[:])
-		k := insecure.ValueKey(t, insecure.Seed(3))
-		l[6], l[7] = []byte("personal/06"), insecure.Wrap(t, k, insecureWrap(t, 1), tlv.AppendPart(place, []byte("personal/06")))
-		return l
-	})
-	if _, err := atrest.OpenRecord(kek, strange); !errors.Is(err, atrest.ErrCorruptRecord) {
-		t.Errorf("padded number, wrapped so: OpenRecord = %v, want ErrCorruptRecord", err)
+	// Even keysets that were wrapped for names no one would write.
+	for _, name := range []string{"personal/6/05", "index/5", "wrap/5"} {
+		strange := rewrite(t, record, 1, func(l [][]byte) [][]byte {
+			place := tlv.AppendPart(tlv.Domain("vasp-enclave/v1/data-keyset"), instance[:])
+			k := insecure.ValueKey(t, insecure.Seed(3))
+			l[13], l[15] = []byte(name), insecure.Wrap(t, k, insecureWrap(t, 1), tlv.AppendPart(place, []byte(name)))
+			return l
+		})
+		if _, err := atrest.OpenRecord(kek, strange); !errors.Is(err, atrest.ErrCorruptRecord) {
+			t.Errorf("%s, wrapped so: OpenRecord = %v, want ErrCorruptRecord", name, err)
+		}
 	}
 	same := rewrite(t, record, 1, func(l [][]byte) [][]byte { return l })
 	if _, err := atrest.OpenRecord(kek, same); err != nil {
 		t.Errorf("unchanged: OpenRecord = %v", err)
+	}
+}
+
+// A record of the first format becomes one of the present with the same keys,
+// which have numbers then.
+func TestARecordOfTheFirstFormatIsWrappedAnew(t *testing.T) {
+	kek, old := newKEK(t, 0x44), frozenRecord(t)
+	k, err := atrest.OpenRecord(kek, old)
+	if err != nil || !atrest.Outdated(old) {
+		t.Fatalf("OpenRecord: %v, Outdated = %v", err, atrest.Outdated(old))
+	}
+	wrapped, err := k.PrivateAEAD().Encrypt([]byte("our key"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := wrapRecord(t, k, kek)
+	again, err := atrest.OpenRecord(kek, now)
+	if err != nil || atrest.Outdated(now) {
+		t.Fatalf("OpenRecord: %v, Outdated = %v", err, atrest.Outdated(now))
+	}
+	var names []string
+	for _, i := range again.List() {
+		names = append(names, fmt.Sprintf("%d %s %d %v", i.ID, i.Purpose, i.Period, i.Current))
+	}
+	if got := strings.Join(names, ", "); got != "1 private 0 true, 2 index 0 true, 3 wrap 0 true, 4 personal 5 true, 5 personal 681 true" {
+		t.Errorf("keys are %s", got)
+	}
+	if b, err := again.PrivateAEAD().Decrypt(wrapped, nil); err != nil || string(b) != "our key" {
+		t.Errorf("a wrapped key opens as %q, %v", b, err)
+	}
+	if first, err := again.First(atrest.Personal, 681); first != 5 || err != nil {
+		t.Errorf("First = %d, %v, want 5", first, err)
+	}
+}
+
+// A successor takes over when it is promoted; the old key opens what it
+// sealed until it is retired, and no record has it from then on.
+func TestAKeyIsReplaced(t *testing.T) {
+	k, kek := newKeys(t, 5), newKEK(t, 1)
+	for _, p := range []struct {
+		purpose atrest.Purpose
+		cipher  func(*atrest.Keys) atrest.Cipher
+	}{
+		{atrest.Private, (*atrest.Keys).Private},
+		{atrest.Personal, func(k *atrest.Keys) atrest.Cipher { return personal(t, k, 5) }},
+	} {
+		old := p.cipher(k).Key()
+		sealed, err := p.cipher(k).Seal(atrest.Place{}, nil, []byte("Kim"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := k.Succeed(old)
+		if err != nil || next <= old || p.cipher(k).Key() != old {
+			t.Fatalf("Succeed = %d, %v, the current key is %d", next, err, p.cipher(k).Key())
+		}
+		both, err := atrest.OpenRecord(kek, wrapRecord(t, k, kek))
+		if err != nil || p.cipher(both).Key() != next {
+			t.Errorf("in the record the current key is %d, %v, want %d", p.cipher(both).Key(), err, next)
+		}
+		k.Promote(next)
+		c, err := k.Cipher(p.purpose, old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := c.Open(atrest.Place{}, nil, sealed); err != nil || string(b) != "Kim" {
+			t.Errorf("under the old key: %q, %v", b, err)
+		}
+		if _, err := p.cipher(k).Open(atrest.Place{}, nil, sealed); err == nil {
+			t.Error("the new key is the old one")
+		}
+		record, err := k.WrapRecord(kek, old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.Retire(old)
+		if _, err := k.Cipher(p.purpose, old); err != nil {
+			t.Errorf("retired and still needed by readers: %v", err)
+		}
+		for name, record := range map[string][]byte{"told to leave it out": record, "after Retire": wrapRecord(t, k, kek)} {
+			without, err := atrest.OpenRecord(kek, record)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := without.Cipher(p.purpose, old); !errors.Is(err, atrest.ErrNoKey) {
+				t.Errorf("%s: the record has the old key: %v", name, err)
+			}
+		}
+		k.Forget(time.Now().Add(time.Hour))
+		if _, err := k.Cipher(p.purpose, old); !errors.Is(err, atrest.ErrNoKey) {
+			t.Errorf("after Forget: %v, want ErrNoKey", err)
+		}
+	}
+	for _, i := range k.List() {
+		if _, err := k.Succeed(i.ID); (i.Purpose == atrest.Index || i.Purpose == atrest.Wrap) != (err != nil) {
+			t.Errorf("Succeed of %s: %v", i.Purpose, err)
+		}
+	}
+}
+
+// A number is not given again, whatever became of the key that had it.
+func TestNumbersOfKeysAreNotGivenAgain(t *testing.T) {
+	k, kek := newKeys(t, 5), newKEK(t, 1)
+	last := personal(t, k, 5).Key()
+	if err := k.DropPeriod(5); err != nil {
+		t.Fatal(err)
+	}
+	k, err := atrest.OpenRecord(kek, wrapRecord(t, k, kek))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.AddPeriod(5); err != nil {
+		t.Fatal(err)
+	}
+	if got := personal(t, k, 5).Key(); got <= last {
+		t.Errorf("the new key's number is %d, the last one was %d", got, last)
 	}
 }
 

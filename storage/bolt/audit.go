@@ -23,10 +23,22 @@ type auditRecord struct {
 }
 
 func encodeAudit(e *storage.AuditEntry) ([]byte, error) {
-	return encodeRecord(&auditRecord{
+	r := newAuditRecord(e)
+	return encodeRecord(&r, e.Prev[:], e.Hash[:])
+}
+
+func newAuditRecord(e *storage.AuditEntry) auditRecord {
+	return auditRecord{
 		Time: e.Time.UnixMilli(), Actor: e.Actor, Verb: e.Verb, Object: e.Object,
 		Peer: uint64(e.Peer), Outcome: e.Outcome, Reason: e.Reason,
-	}, e.Prev[:], e.Hash[:])
+	}
+}
+
+func (r *auditRecord) entry() storage.AuditEntry {
+	return storage.AuditEntry{
+		Time: fromMillis(r.Time), Actor: r.Actor, Verb: r.Verb, Object: r.Object,
+		Peer: identity.VASPID(r.Peer), Outcome: r.Outcome, Reason: r.Reason,
+	}
 }
 
 func decodeAudit(plaintext []byte) (e storage.AuditEntry, err error) {
@@ -35,10 +47,7 @@ func decodeAudit(plaintext []byte) (e storage.AuditEntry, err error) {
 	if err != nil {
 		return e, err
 	}
-	e = storage.AuditEntry{
-		Time: fromMillis(r.Time), Actor: r.Actor, Verb: r.Verb, Object: r.Object,
-		Peer: identity.VASPID(r.Peer), Outcome: r.Outcome, Reason: r.Reason,
-	}
+	e = r.entry()
 	if copy(e.Prev[:], sections[0]) != 32 || copy(e.Hash[:], sections[1]) != 32 {
 		return e, errors.New("decode audit entry: short hash")
 	}

@@ -34,6 +34,9 @@ var (
 	directory     = define(bucket{name: "directory", cells: true, keyset: private})
 	auditLog      = define(bucket{name: "audit", cells: true, keyset: private, appends: true})
 
+	// holds keep rows, and periods, from being erased.
+	holds = define(bucket{name: "holds", cells: true, keyset: private})
+
 	// chapters say of the rows what lists ask of them.
 	chapters = define(bucket{name: "chapters", cells: true, keyset: private, appends: true})
 
@@ -45,14 +48,15 @@ var (
 )
 
 var allBuckets = []*bucket{
-	meta, verifications, outbox, receipts, peers, ownKeys, ownIdentity, directory, auditLog, chapters,
+	meta, verifications, outbox, receipts, peers, ownKeys, ownIdentity, directory, auditLog, chapters, holds,
 	byUUID, byOriginatorAccount, byBeneficiaryAccount, byTxHash, byExpiry,
 }
 
 var (
-	schemaKey  = []byte("schema")  // in meta
-	keyringKey = []byte("keyring") // in meta
-	stateKey   = []byte("state")   // in meta
-	selfKey    = []byte("self")    // in identity
-	lastKey    = []byte("last")    // in directory
+	schemaKey   = []byte("schema")   // in meta
+	keyringKey  = []byte("keyring")  // in meta
+	stateKey    = []byte("state")    // in meta
+	rotationKey = []byte("rotation") // in meta, while data keys are replaced
+	selfKey     = []byte("self")     // in identity
+	lastKey     = []byte("last")     // in directory
 )

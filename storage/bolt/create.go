@@ -92,24 +92,27 @@ func populate(t *txn, record []byte) error {
 
 // readKeys checks that the file is a history of our schema and opens its
 // keyring record: nothing can be read, and nothing may be written, without.
-func readKeys(tx *bbolt.Tx, kek *atrest.KEK) (*atrest.Keys, error) {
+func readKeys(tx *bbolt.Tx, keks []*atrest.KEK) (*atrest.Keys, *atrest.KEK, error) {
 	b := tx.Bucket([]byte(meta.name))
 	if b == nil {
-		return nil, errors.New("the file is not a history: it has no schema record")
+		return nil, nil, errors.New("the file is not a history: it has no schema record")
 	}
 	schema, err := checkSchema(string(b.Get(schemaKey)))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, want := range allBuckets {
-		if want == chapters && schema == schemaBefore {
+		if want == chapters && schema == schemaBefore || want == holds && outdatedRecord(tx) {
 			continue
 		}
 		if tx.Bucket([]byte(want.name)) == nil {
-			return nil, fmt.Errorf("the file is damaged: bucket %s is missing", want.name)
+			return nil, nil, fmt.Errorf("the file is damaged: bucket %s is missing", want.name)
 		}
 	}
-	return atrest.OpenRecord(kek, b.Get(keyringKey))
+	record := b.Get(keyringKey)
+	kek := choose(record, keks)
+	keys, err := atrest.OpenRecord(kek, record)
+	return keys, kek, err
 }
 
 // checkSchema gives the version of a file that this program can work with.

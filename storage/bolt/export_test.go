@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
@@ -162,8 +163,8 @@ func UpgradeSome(o Options, batches int) (done bool, err error) {
 		return false, err
 	}
 	defer file.Close()
-	db := &DB{bolt: file, kek: o.KEK, now: o.Now, log: o.Logger, metrics: newMetrics(), unsaved: map[uint32]bool{}}
-	if err := db.load(); err != nil {
+	db := &DB{bolt: file, now: o.Now, log: o.Logger, metrics: newMetrics(), unsaved: map[uint32]bool{}}
+	if err := db.load([]*atrest.KEK{o.KEK}); err != nil {
 		return false, err
 	}
 	for range batches {
@@ -242,3 +243,31 @@ func (db *DB) Size() (size int64) {
 	_ = db.view(func(t *txn) error { size = t.Size(); return nil })
 	return size
 }
+
+// KeyOf says which data key sealed a stored value, as any program that knows
+// the format can see; for one that names no key, its period and false.
+func KeyOf(bucketName string, key, value []byte) (number uint32, numbered bool, err error) {
+	for _, b := range append(cellBuckets(), meta) {
+		if b.name == bucketName {
+			h, _, err := b.parseCell(key, value)
+			return h.number, h.format == cellFormat, err
+		}
+	}
+	return 0, false, errors.New("no such bucket")
+}
+
+// RotateAtOnce leaves out the pauses of a rotation; RotateNever makes each as
+// long as a test, after one step.
+func (db *DB) RotateAtOnce() { db.rotatePause = 0 }
+func (db *DB) RotateNever()  { db.rotatePause = 1 << 50 }
+
+// ReadAround finds one row in a reading that began before meanwhile ran.
+func (db *DB) ReadAround(v *storage.Verification, meanwhile func()) error {
+	return db.view(func(t *txn) error {
+		meanwhile()
+		_, _, err := t.listed(newRowKey(v.CreatedAt, v.Record))
+		return err
+	})
+}
+
+const ShredGrace = shredGrace

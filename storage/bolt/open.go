@@ -37,6 +37,9 @@ const DefaultPeriod = 30 * 24 * time.Hour
 type Options struct {
 	Path string
 	KEK  *atrest.KEK
+	// Others are keys that the file may be wrapped under instead, during a
+	// change of the KEK.
+	Others []*atrest.KEK
 	// Period is how long a retention period lasts in a new file; an existing
 	// file keeps the one it was made with. Default: DefaultPeriod.
 	Period time.Duration
@@ -67,7 +70,6 @@ func (o *Options) setDefaults() {
 // DB is an open history file. Its methods may be called concurrently.
 type DB struct {
 	bolt    *bbolt.DB
-	kek     *atrest.KEK
 	keys    *atrest.Keys
 	now     func() time.Time
 	log     *slog.Logger
@@ -82,13 +84,21 @@ type DB struct {
 
 	tallies tallies // of chapters that lists have read
 
+	rotate      chan struct{} // wakes the rotation of data keys
+	rotatePause time.Duration
+	tended      chan struct{}          // closed when the rotation has ended
+	stalled     atomic.Pointer[string] // why it does not go on
+	checking    *rotationRecord        // its own
+
 	// The writer's own.
-	state    *state                  // as committed
-	outdated bool                    // the file was of an older schema when it was opened
-	chapters map[rowKey]*openChapter // those written last, as committed
-	unsaved  map[uint32]bool         // periods with a key that no commit has kept
-	full     bool                    // the last commit found no room
-	stuck    bool                    // bbolt keeps its writer lock
+	kek        *atrest.KEK             // that the keyring record is wrapped under
+	state      *state                  // as committed
+	unnumbered bool                    // the file's keys had no numbers when it was opened
+	outdated   bool                    // the file was of an older schema when it was opened
+	chapters   map[rowKey]*openChapter // those written last, as committed
+	unsaved    map[uint32]bool         // periods with a key that no commit has kept
+	full       bool                    // the last commit found no room
+	stuck      bool                    // bbolt keeps its writer lock
 }
 
 var _ storage.History = (*DB)(nil)
@@ -129,21 +139,29 @@ func open(o *Options) (*DB, error) {
 		return nil, err
 	}
 	go db.run()
+	go db.tend()
+	db.wake()
 	return db, nil
 }
 
 func newDB(o *Options, file *bbolt.DB) (*DB, error) {
 	db := &DB{
-		bolt: file, kek: o.KEK, now: o.Now, log: o.Logger, onFail: o.OnFail,
+		bolt: file, now: o.Now, log: o.Logger, onFail: o.OnFail,
 		metrics: newMetrics(),
 		queue:   make(chan *job, queueLength),
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
 		unsaved: map[uint32]bool{},
+		rotate:  make(chan struct{}, 1), rotatePause: rotatePause, tended: make(chan struct{}),
 	}
 	db.close = sync.OnceValue(db.shut)
-	if err := db.load(); err != nil {
+	if err := db.load(append([]*atrest.KEK{o.KEK}, o.Others...)); err != nil {
 		return nil, err
+	}
+	if db.unnumbered {
+		if err := db.renewRecord(); err != nil {
+			return nil, err
+		}
 	}
 	if db.outdated {
 		if err := db.upgrade(); err != nil {
@@ -157,12 +175,12 @@ func newDB(o *Options, file *bbolt.DB) (*DB, error) {
 }
 
 // load reads the keys and the state, and the end of the audit log.
-func (db *DB) load() error {
+func (db *DB) load(keks []*atrest.KEK) error {
 	return db.view(func(t *txn) (err error) {
-		if db.keys, err = readKeys(t.Tx, db.kek); err != nil {
+		if db.keys, db.kek, err = readKeys(t.Tx, keks); err != nil {
 			return err
 		}
-		t.keys = db.keys
+		t.keys, db.unnumbered = db.keys, outdatedRecord(t.Tx)
 		if db.state, err = t.loadState(); err != nil {
 			return err
 		}
@@ -180,6 +198,7 @@ func (db *DB) Close() error { return db.close() }
 func (db *DB) shut() error {
 	close(db.closing)
 	<-db.ended
+	<-db.tended
 	db.metrics.unregister()
 	if db.stuck {
 		return nil // the program is stopping; closing would wait for ever

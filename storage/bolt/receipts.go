@@ -107,9 +107,14 @@ func (db *DB) Receipt(ctx context.Context, originating identity.VASPID, id uuid.
 // free pages, which every commit writes out, stays short.
 const sweepBatch = 128
 
+// readersEnd is how long a reading may take that began before a data key was
+// deleted. Until then the key is in memory, though in no record any more.
+const readersEnd = 10 * time.Minute
+
 // Sweep forgets receipts whose envelopes have expired, oldest first and in
 // small transactions, and says how many. Call it now and then.
 func (db *DB) Sweep(ctx context.Context) (removed int, err error) {
+	db.keys.Forget(time.Now().Add(-readersEnd))
 	now := binary.BigEndian.AppendUint64(nil, uint64(max(0, db.now().UnixMilli())))
 	for {
 		n := 0

@@ -17,12 +17,16 @@ type state struct {
 	// put back as it was before is missed.
 	Writes uint64 `json:"chapterWrites"`
 
+	// Erased counts rows that were erased, by the number of the data key that
+	// sealed them, as long as that key is there.
+	Erased map[uint32]uint64 `json:"erased,omitzero"`
+
 	AuditHash [32]byte `json:"-"`
 }
 
 func (s *state) clone() *state {
 	c := *s
-	c.Cells = maps.Clone(s.Cells)
+	c.Cells, c.Erased = maps.Clone(s.Cells), maps.Clone(s.Erased)
 	return &c
 }
 
@@ -66,19 +70,24 @@ func (t *txn) saveState() error {
 	if err != nil {
 		return err
 	}
+	return t.saveMeta(stateKey, plaintext)
+}
+
+// saveMeta writes the next version of one of meta's own cells.
+func (t *txn) saveMeta(key, plaintext []byte) error {
 	h := header{version: 1}
-	if old := t.bucket(meta).Get(stateKey); old != nil {
-		before, _, err := meta.parseCell(stateKey, old)
+	if old := t.bucket(meta).Get(key); old != nil {
+		before, _, err := meta.parseCell(key, old)
 		if err != nil {
 			return err
 		}
 		h.version = before.version + 1
 	}
-	value, err := meta.sealCell(t.keys, stateKey, h, plaintext)
+	value, err := meta.sealCell(t.keys, key, h, plaintext)
 	if err != nil {
 		return err
 	}
-	return t.bucket(meta).Put(stateKey, value)
+	return t.bucket(meta).Put(key, value)
 }
 
 // corrupt says that an authentic plaintext cannot be read: it was written by

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -24,6 +25,11 @@ type txn struct {
 
 	wrote     bool // there is something to commit
 	newPeriod bool // a period key is used that the file lacks
+
+	rewrap  bool        // the keyring record is to be written
+	kek     *atrest.KEK // under which, from now on; nil: the one of before
+	without []uint32    // without these keys
+	promote []uint32    // keys that become current when it holds
 }
 
 // view runs fn in a read transaction. What fn returns must not alias the
@@ -135,7 +141,10 @@ func (t *txn) put(b *bucket, key []byte, h header, plaintext []byte) error {
 // the record: the one that made it may be rolled back, or fail for want of
 // disk, and the key stays in memory.
 func (t *txn) needPeriod(n uint32) error {
-	_, err := t.keys.Personal(n)
+	c, err := t.keys.Personal(n)
+	if err == nil && slices.Contains(t.without, c.Key()) {
+		return errors.New("the key of the retention period is being deleted: try again")
+	}
 	if errors.Is(err, atrest.ErrNoPeriod) {
 		err = t.keys.AddPeriod(n)
 		t.db.unsaved[n] = true
@@ -170,14 +179,7 @@ func (t *txn) seal() error {
 	if err := errors.Join(t.saveChapters(), t.saveState()); err != nil {
 		return err
 	}
-	if !t.newPeriod {
-		return nil
-	}
-	record, err := t.keys.WrapRecord(t.db.kek)
-	if err != nil {
-		return fmt.Errorf("keyring record: %w", err)
-	}
-	return t.bucket(meta).Put(keyringKey, record)
+	return t.saveRecord()
 }
 
 // join makes a key from its parts.

@@ -106,6 +106,9 @@ func (t *txn) dropRow(k rowKey) error {
 	if err != nil {
 		return err
 	}
+	if err := t.countErased(k); err != nil {
+		return err
+	}
 	if err := t.delist(k); err != nil {
 		return err
 	}

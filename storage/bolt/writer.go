@@ -205,9 +205,7 @@ func (db *DB) committed(t *txn, changes int, size int64, took time.Duration) {
 	if len(t.chapters) <= maxOpen {
 		db.chapters = t.chapters
 	}
-	if t.newPeriod {
-		clear(db.unsaved)
-	}
+	t.savedRecord()
 	if db.full {
 		db.full = false
 		db.log.Info("store takes changes again")

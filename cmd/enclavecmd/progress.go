@@ -1,0 +1,88 @@
+package enclavecmd
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// progress says how far something long has come: a bar on a terminal, else a
+// plain line now and then.
+type progress struct {
+	w        io.Writer
+	terminal bool
+	total    int // 0: nobody knows
+	done     int
+	begun    time.Time
+	shown    time.Time
+	width    int // of the bar as it was last shown
+}
+
+const (
+	barCells   = 30
+	barEvery   = 100 * time.Millisecond
+	linesEvery = 5 * time.Second
+)
+
+func newProgress(w io.Writer, total string) *progress {
+	n, _ := strconv.Atoi(total)
+	p := &progress{w: w, total: n, terminal: isTerminal(w), begun: time.Now(), shown: time.Now()}
+	return p
+}
+
+// isTerminal tells a character device from a file or a pipe.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+func (p *progress) step() {
+	p.done++
+	every := linesEvery
+	if p.terminal {
+		every = barEvery
+	}
+	if p.done%64 == 0 && time.Since(p.shown) >= every {
+		p.show()
+	}
+}
+
+func (p *progress) show() {
+	p.shown = time.Now()
+	text := p.text()
+	if !p.terminal {
+		fmt.Fprintln(p.w, text)
+		return
+	}
+	fmt.Fprintf(p.w, "\r%-*s", p.width, text)
+	p.width = len([]rune(text))
+}
+
+func (p *progress) text() string {
+	took := time.Since(p.begun)
+	rate := float64(p.done) / max(took.Seconds(), .001)
+	if p.total <= 0 {
+		return fmt.Sprintf("%d verifications, %.0f/s", p.done, rate)
+	}
+	part := min(1, float64(p.done)/float64(p.total))
+	if !p.terminal {
+		return fmt.Sprintf("%d of %d verifications (%.0f %%), %.0f/s", p.done, p.total, 100*part, rate)
+	}
+	cells := int(part * barCells)
+	return fmt.Sprintf("[%s%s] %3.0f %%  %d of %d  %.0f/s", strings.Repeat("#", cells), strings.Repeat(".", barCells-cells), 100*part, p.done, p.total, rate)
+}
+
+// end shows the last state and goes to a new line.
+func (p *progress) end() {
+	p.show()
+	if p.terminal {
+		fmt.Fprintln(p.w)
+	}
+}
