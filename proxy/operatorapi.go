@@ -21,7 +21,7 @@ type IdentityView struct {
 // Operator is the HTTP surface of the operator's commands. It authenticates
 // nobody: it belongs on a socket that only the operator can open. The KEK
 // wraps a new identity; by says who the caller is, for the audit log.
-func (e *Enclave) Operator(log Auditor, kek identity.AEAD, by func(*http.Request) string) http.Handler {
+func (e *Enclave) Operator(log OperatorStore, kek identity.AEAD, by func(*http.Request) string) http.Handler {
 	o := &operator{e, log, kek, by}
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
@@ -38,6 +38,8 @@ func (e *Enclave) Operator(log Auditor, kek identity.AEAD, by func(*http.Request
 			return e.BlockPeer(ctx, id, by)
 		}),
 		"GET /peers/{id}/history": o.history,
+
+		"POST /backup": o.backup,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := h(w, r); err != nil {
@@ -50,7 +52,7 @@ func (e *Enclave) Operator(log Auditor, kek identity.AEAD, by func(*http.Request
 
 type operator struct {
 	*Enclave
-	log Auditor
+	log OperatorStore
 	kek identity.AEAD
 	by  func(*http.Request) string
 }

@@ -40,6 +40,9 @@ const (
 	RotateIdentity  = "identity.rotate"       // our own identity signed for its successor
 	ReplaceIdentity = "identity.replace"      // our own identity was made anew, without continuity
 	NewIdentity     = "identity.new"          // our own identity was made
+
+	Backup         = "history.backup"          // an operator began a backup, which holds this entry
+	AcceptRollback = "history.accept-rollback" // an operator goes on with a history that is older than its anchor
 )
 
 // Actors: on whose word it was done. The set is closed.

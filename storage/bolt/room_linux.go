@@ -1,0 +1,19 @@
+package bolt
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// roomFor refuses early what the disk would not hold.
+func roomFor(dir string, size int64) error {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return fmt.Errorf("ask %s for its free space: %w", dir, err)
+	}
+	if free := s.Bavail * uint64(s.Bsize); free < uint64(size) {
+		return fmt.Errorf("%s has %d bytes free and %d are needed: make room", dir, free, size)
+	}
+	return nil
+}
