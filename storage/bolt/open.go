@@ -236,6 +236,12 @@ func openFile(path string, readOnly bool) (db *bbolt.DB, err error) {
 	if !readOnly {
 		o.InitialMmapSize = mapSize
 	}
+	var file *os.File
+	o.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		f, err := os.OpenFile(name, flag, mode)
+		file = f
+		return f, err
+	}
 	db, err = bbolt.Open(path, 0o600, o)
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, errors.New("another enclave has it open")
@@ -243,6 +249,23 @@ func openFile(path string, readOnly bool) (db *bbolt.DB, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := stillNamed(file, path); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	db.AllocSize = growBy
 	return db, nil
+}
+
+// stillNamed refuses a file that was replaced, by Compact, while its lock was
+// waited for: what is written to it would be gone.
+func stillNamed(file *os.File, path string) error {
+	has, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	now, err := os.Stat(path)
+	if err == nil && !os.SameFile(has, now) {
+		err = errors.New("the file was replaced while it was being opened: start again")
+	}
+	return err
 }

@@ -2,6 +2,8 @@ package bolt
 
 import (
 	"fmt"
+	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,4 +18,14 @@ func roomFor(dir string, size int64) error {
 		return fmt.Errorf("%s has %d bytes free and %d are needed: make room", dir, free, size)
 	}
 	return nil
+}
+
+// keepOwner gives a new file to whom the one it replaces belongs: an enclave
+// could not open what root compacted.
+func keepOwner(name string, like os.FileInfo) error {
+	s, ok := like.Sys().(*syscall.Stat_t)
+	if !ok || int(s.Uid) == os.Geteuid() {
+		return nil
+	}
+	return os.Chown(name, int(s.Uid), int(s.Gid))
 }
