@@ -26,7 +26,7 @@ import (
 )
 
 func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
-	var replace bool
+	var replace, rollback bool
 	c := &cobra.Command{
 		Use: "run", Short: "Run the enclave until SIGTERM or SIGINT", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -35,20 +35,21 @@ func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 			signal.Ignore(syscall.SIGXFSZ)
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			return run(ctx, catalog, environ, c.ErrOrStderr(), replace)
+			return run(ctx, catalog, environ, c.ErrOrStderr(), replace, rollback)
 		},
 	}
 	c.Flags().BoolVar(&replace, "replace-identity", false, "once, after the old identity was lost for good: let central take ours in its place; every counterparty then has to accept it")
+	c.Flags().BoolVar(&rollback, "accept-rollback", false, "once, with an older history that is meant: go on although VEGA_DATABASE_ANCHOR_FILE knows a newer one")
 	return withSettings(c, "Runs the enclave until SIGTERM or SIGINT.")
 }
 
 // Run runs one enclave with the settings of environ until ctx ends, and logs
 // to w. It logs "enclave ready" with the addresses it listens on.
 func Run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.Writer) error {
-	return run(ctx, catalog, environ, w, false)
+	return run(ctx, catalog, environ, w, false, false)
 }
 
-func run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.Writer, replaceIdentity bool) error {
+func run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.Writer, replaceIdentity, acceptRollback bool) error {
 	var s Settings
 	warnings, err := settings.Load(Prefix, &s, environ)
 	if err != nil {
@@ -71,6 +72,11 @@ func run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.W
 		return err
 	}
 	defer db.Close()
+	anchor, err := openAnchor(ctx, &s, db, acceptRollback, registry, logger)
+	if err != nil {
+		return err
+	}
+	defer anchor.start(ctx)()
 	go guardFile(ctx, s.DatabaseFile, stop)
 	n, err := wire(ctx, &s, p, db, registry, logger)
 	if err != nil {

@@ -82,6 +82,7 @@ type Settings struct {
 	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32."`
 	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64."`
 	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
+	AnchorFile      string          `env:"VEGA_DATABASE_ANCHOR_FILE" doc:"File on another volume that says how far the history is, so that a whole older one put back is noticed at start; unset, it is not."`
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
 	RedisURL        settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`
 	RedisRootsFile  string          `env:"VEGA_REDIS_ROOTS_FILE" doc:"PEM file of the root certificates to trust Redis with; unset, the system's."`
@@ -156,6 +157,7 @@ func (s *Settings) Check() []error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
+	rule(s.AnchorFile == "" || s.AnchorFile != s.DatabaseFile, "VEGA_DATABASE_ANCHOR_FILE: is the history itself; set it to a file of its own, on another volume")
 	rule(s.Mode == "" || s.Mode == "TR", "VEGA_ENCLAVE_MODE: only TR is offered: owner verification (VN2, VN1_CALL, VN1_RESPONSE) needs another program; set VEGA_ENCLAVE_MODE=TR")
 	rule(!s.ServerHost.IsSet() || s.ServerHost.Unmap().IsLoopback(), "VEGA_SERVER_HOST: is not a loopback address; set VEGA_UNSAFE_SERVER_HOST to allow it")
 	rule(s.AdminListen == "" || s.AdminListen.Loopback(), "VEGA_ADMIN_LISTEN: is not a loopback address; in a pod, probe with the command: enclave healthcheck")
@@ -280,6 +282,8 @@ func (s *Settings) Warnings() []string {
 	warn(s.UnsafePlainHTTP, "VEGA_UNSAFE_VERIFICATION_HTTP lets personal data and the token travel in clear")
 	warn(s.AuthorizationKey != "" && !s.AuthorizationToken.IsSet(),
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set")
+	warn(s.AnchorFile != "" && filepath.Dir(s.AnchorFile) == filepath.Dir(s.DatabaseFile),
+		"VEGA_DATABASE_ANCHOR_FILE lies beside the history: who puts back an older directory puts back both; set it to a path on another volume")
 	warn(s.ACMETermsAgreed && s.TLSCertFile != "", "VEGA_ACME_TERMS_AGREED does nothing: the certificate is the one that VEGA_TLS_CERT_FILE names")
 	warn(s.PeerTrust == "tofu", "VEGA_PEER_TRUST=tofu takes the central server's word for who a counterparty is at first contact")
 	warn(s.EncryptionKey.IsSet() && !s.EncryptionKey.FromFile(),

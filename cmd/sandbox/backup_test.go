@@ -1,13 +1,19 @@
 package sandbox_test
 
 import (
+	"encoding/base64"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/sandbox"
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
+	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 )
 
 // backUp takes a backup of a running enclave into a new file.
@@ -146,4 +152,101 @@ func TestABackupThroughAPipe(t *testing.T) {
 	if left, _ := os.ReadDir(filepath.Dir(file)); len(left) != 0 {
 		t.Errorf("%s was left", left[0].Name())
 	}
+}
+
+// An older copy of the whole history is refused at start where there is an
+// anchor; the operator may accept it, which is audited (S3).
+func TestAnOlderHistoryIsNoticedAtStart(t *testing.T) {
+	a := prepare(t, sandbox.Options{})
+	alpha, bravo := a.VASPs[0], a.VASPs[1]
+	anchor := filepath.Join(t.TempDir(), "anchor")
+	alpha.Enclave.Env = append(alpha.Enclave.Env, "VEGA_DATABASE_ANCHOR_FILE="+anchor)
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	verifyOnce(t, alpha, bravo)
+	stop := func() {
+		t.Helper()
+		if err := alpha.Enclave.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := func() {
+		t.Helper()
+		if err := alpha.Enclave.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	older := read(t, alpha.Database)
+	begin() // with the anchor of its own stop
+	verifyOnce(t, alpha, bravo)
+	stop()
+	if err := os.WriteFile(alpha.Database, older, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, said := operate(t, alpha, "run")
+	if code != 2 || !strings.Contains(said, "ROLLBACK-SUSPECTED") || !strings.Contains(said, "enclave run --accept-rollback") {
+		t.Fatalf("exit %d, said %q", code, said)
+	}
+	usual := alpha.Enclave.Args
+	alpha.Enclave.Args = append(slices.Clone(usual), "--accept-rollback")
+	begin()
+	alpha.Enclave.Args = usual
+	stop()
+	begin() // and once was enough
+	verifyOnce(t, alpha, bravo)
+	stop()
+	accepted := 0
+	for _, e := range auditOf(t, alpha) {
+		if e.Verb == audit.AcceptRollback && strings.Contains(e.Reason, "ROLLBACK-SUSPECTED") {
+			accepted++
+		}
+	}
+	if accepted != 1 {
+		t.Errorf("%d audit entries say that a rollback was accepted, want 1", accepted)
+	}
+}
+
+// auditOf is the audit log of a stopped enclave.
+func auditOf(t *testing.T, v *sandbox.VASP) []storage.AuditEntry {
+	t.Helper()
+	key, err := base64.StdEncoding.DecodeString(v.EncryptionKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kek, err := atrest.NewKEK(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(bolt.Options{Path: v.Database, KEK: kek})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	entries, err := db.Audit(t.Context(), 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// A stopped history is compacted; a running one is not.
+func TestCompactFromTheCommandLine(t *testing.T) {
+	a := start(t, sandbox.Options{})
+	v := a.VASPs[0]
+	verifyOnce(t, v, a.VASPs[1])
+	if code, said := operate(t, v, "db", "compact"); code != 1 || !strings.Contains(said, "another enclave has it open") {
+		t.Errorf("while it runs: exit %d, said %q", code, said)
+	}
+	if err := v.Enclave.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if code, said := operate(t, v, "db", "compact"); code != 0 || !strings.Contains(said, "every value checked") {
+		t.Errorf("exit %d, said %q", code, said)
+	}
+	if err := v.Enclave.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	verifyOnce(t, v, a.VASPs[1])
 }

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"time"
-
 )
 
 // An anchor is a small file outside the history's volume that says how far the
@@ -122,4 +121,3 @@ func (db *DB) sameCourse(ctx context.Context, then *mark) error {
 		return err
 	})
 }
-
