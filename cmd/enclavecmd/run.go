@@ -33,6 +33,9 @@ func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 			// A file size limit is a full disk, which the history knows how
 			// to survive, and no reason to die.
 			signal.Ignore(syscall.SIGXFSZ)
+			if err := guardMemory(); err != nil {
+				return err
+			}
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			return run(ctx, catalog, environ, c.ErrOrStderr(), replace, rollback)
@@ -64,6 +67,7 @@ func run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.W
 	for _, warning := range warnings {
 		logger.Warn("settings: " + warning)
 	}
+	limitMemory("/", environ, logger)
 	registry := newRegistry(&s, environ)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
