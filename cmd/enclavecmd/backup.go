@@ -129,14 +129,20 @@ func syncDir(dir string) error {
 
 // offline is what commands need that open the history of a stopped enclave.
 type offline struct {
-	path string
-	kek  *atrest.KEK
+	path    string
+	network bool
+	kek     *atrest.KEK
+}
+
+func (o *offline) options() bolt.Options {
+	return bolt.Options{Path: o.path, KEK: o.kek, UnsafeNetwork: o.network}
 }
 
 // openOffline reads the settings of the history and its key, and no others.
 func openOffline(ctx context.Context, catalog *plugins.Catalog, environ []string) (*offline, error) {
 	var s struct {
 		DatabaseFile  string          `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" group:"-" doc:"The history."`
+		UnsafeNetwork bool            `env:"VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM" envDefault:"false" doc:"Wherever it lies."`
 		EncryptionKey settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" secret:"true" doc:"Its key."`
 		KeySource     string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from."`
 	}
@@ -153,7 +159,7 @@ func openOffline(ctx context.Context, catalog *plugins.Catalog, environ []string
 	if err != nil {
 		return nil, configError{err}
 	}
-	return &offline{s.DatabaseFile, kek}, nil
+	return &offline{s.DatabaseFile, s.UnsafeNetwork, kek}, nil
 }
 
 func restoreCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
@@ -173,13 +179,21 @@ func restoreCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 				defer f.Close()
 				in = f
 			}
-			restored, err := bolt.Restore(c.Context(), in, bolt.Options{Path: o.path, KEK: o.kek})
+			restored, err := bolt.Restore(c.Context(), in, o.options())
 			if err != nil {
 				return explainRestore(err)
 			}
 			return printRestored(c.OutOrStdout(), o.path, restored)
 		},
 	}
+}
+
+// onNetwork adds what to do to a refusal of the filesystem.
+func onNetwork(err error) error {
+	if !errors.Is(err, bolt.ErrNetworkFilesystem) {
+		return err
+	}
+	return configError{fmt.Errorf("VEGA_DATABASE_FILE: %w; use a disk of this machine, or a block device that is attached to it alone, or set VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM=true to allow it", err)}
 }
 
 // explainRestore adds what to do to what went wrong.
@@ -190,7 +204,7 @@ func explainRestore(err error) error {
 	case errors.Is(err, atrest.ErrCorrupt), errors.Is(err, storage.ErrCorrupt):
 		return fmt.Errorf("the backup is damaged or was cut short, nothing was restored; take another one: %w", err)
 	}
-	return err
+	return onNetwork(err)
 }
 
 func printRestored(w io.Writer, path string, r *bolt.Restored) error {

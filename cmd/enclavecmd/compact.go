@@ -26,12 +26,12 @@ func compactCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			before, after, err := bolt.Compact(c.Context(), bolt.Options{Path: o.path, KEK: o.kek})
+			before, after, err := bolt.Compact(c.Context(), o.options())
 			switch {
 			case errors.Is(err, fs.ErrNotExist), errors.Is(err, atrest.ErrWrongKEK):
 				return configError{fmt.Errorf("VEGA_DATABASE_FILE and its key must be those of the stopped enclave: %w", err)}
 			case err != nil:
-				return err
+				return onNetwork(err)
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: from %d to %d bytes, every value checked\n", o.path, before, after)
 			return err

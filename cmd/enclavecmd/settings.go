@@ -82,6 +82,7 @@ type Settings struct {
 	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32."`
 	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64."`
 	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
+	UnsafeNetworkFS bool            `env:"VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM" envDefault:"false" doc:"Allows the history on NFS, SMB, FUSE and the like, where a second enclave may write too and what was acknowledged may be lost."`
 	AnchorFile      string          `env:"VEGA_DATABASE_ANCHOR_FILE" doc:"File on another volume that says how far the history is, so that a whole older one put back is noticed at start; unset, it is not."`
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
 	RedisURL        settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`
@@ -282,6 +283,7 @@ func (s *Settings) Warnings() []string {
 	warn(s.UnsafePlainHTTP, "VEGA_UNSAFE_VERIFICATION_HTTP lets personal data and the token travel in clear")
 	warn(s.AuthorizationKey != "" && !s.AuthorizationToken.IsSet(),
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set")
+	warn(s.UnsafeNetworkFS, "VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM lets two enclaves write to one history, and a power cut lose what was acknowledged, if the filesystem does")
 	warn(s.AnchorFile != "" && filepath.Dir(s.AnchorFile) == filepath.Dir(s.DatabaseFile),
 		"VEGA_DATABASE_ANCHOR_FILE lies beside the history: who puts back an older directory puts back both; set it to a path on another volume")
 	warn(s.ACMETermsAgreed && s.TLSCertFile != "", "VEGA_ACME_TERMS_AGREED does nothing: the certificate is the one that VEGA_TLS_CERT_FILE names")

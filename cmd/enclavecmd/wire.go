@@ -37,13 +37,13 @@ func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *s
 	}
 	db, err := bolt.Open(bolt.Options{
 		Path: s.DatabaseFile, KEK: p.kek, Period: time.Duration(s.RetentionPeriod) * 24 * time.Hour,
-		Now: time.Now, Metrics: metrics, Logger: logger,
+		UnsafeNetwork: s.UnsafeNetworkFS, Now: time.Now, Metrics: metrics, Logger: logger,
 		OnFail: func(err error) { stop(fmt.Errorf("the history failed, and what is on disk is unknown: %w", err)) },
 	})
 	if errors.Is(err, atrest.ErrWrongKEK) {
 		return nil, configError{fmt.Errorf("VEGA_ENCRYPTION_KEY_BASE64 (or what VEGA_KEY_SOURCE names): %w", err)}
 	}
-	return db, err
+	return db, onNetwork(err)
 }
 
 // wire makes an enclave of its parts and opens its listeners.

@@ -237,7 +237,7 @@ type Contents struct {
 
 // verify opens a file that nobody else has, and checks every value in it.
 func verify(ctx context.Context, name string, o *Options) (c Contents, err error) {
-	db, err := Open(Options{Path: name, KEK: o.KEK, Now: o.Now, Logger: o.Logger})
+	db, err := Open(Options{Path: name, KEK: o.KEK, UnsafeNetwork: o.UnsafeNetwork, Now: o.Now, Logger: o.Logger})
 	if err != nil {
 		return c, err
 	}

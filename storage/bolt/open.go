@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,9 @@ import (
 // ErrClosed is the answer of a store after Close.
 var ErrClosed = errors.New("store is closed")
 
+// ErrNetworkFilesystem says that the path is on another machine.
+var ErrNetworkFilesystem = errors.New("a history on a network filesystem may have two writers and lose what was acknowledged")
+
 // DefaultPeriod is the length of a retention period in a new file.
 const DefaultPeriod = 30 * 24 * time.Hour
 
@@ -40,6 +44,8 @@ type Options struct {
 	// Period is how long a retention period lasts in a new file; an existing
 	// file keeps the one it was made with. Default: DefaultPeriod.
 	Period time.Duration
+	// UnsafeNetwork allows a path on a network filesystem.
+	UnsafeNetwork bool
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Metrics takes the enclave_store_... metrics until Close. May be nil.
@@ -110,6 +116,11 @@ func Open(o Options) (*DB, error) {
 func open(o *Options) (*DB, error) {
 	if o.KEK == nil {
 		return nil, errors.New("no key-encryption key given")
+	}
+	if !o.UnsafeNetwork {
+		if err := checkFilesystem(filepath.Dir(o.Path)); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := os.Stat(o.Path); errors.Is(err, fs.ErrNotExist) {
 		if err := create(o); err != nil {
