@@ -1,7 +1,6 @@
 package sandbox_test
 
 import (
-	"encoding/base64"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,10 +9,7 @@ import (
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/sandbox"
-	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
-	"github.com/vasp-enclave/vasp-enclave/storage"
-	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 )
 
 // backUp takes a backup of a running enclave into a new file.
@@ -206,29 +202,6 @@ func TestAnOlderHistoryIsNoticedAtStart(t *testing.T) {
 	if accepted != 1 {
 		t.Errorf("%d audit entries say that a rollback was accepted, want 1", accepted)
 	}
-}
-
-// auditOf is the audit log of a stopped enclave.
-func auditOf(t *testing.T, v *sandbox.VASP) []storage.AuditEntry {
-	t.Helper()
-	key, err := base64.StdEncoding.DecodeString(v.EncryptionKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kek, err := atrest.NewKEK(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := bolt.Open(bolt.Options{Path: v.Database, KEK: kek})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	entries, err := db.Audit(t.Context(), 1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return entries
 }
 
 // A stopped history is compacted; a running one is not.
