@@ -70,10 +70,12 @@ func (db *DB) announce(ctx context.Context, entry storage.AuditEntry) (kek *atre
 	if err != nil {
 		return nil, err
 	}
-	err = db.do(ctx, newJob(note.check, func(t *txn) error {
+	j := newJob(note.check, func(t *txn) error {
 		t.wrote, kek = true, db.kek
 		return note.write(t)
-	}))
+	})
+	j.audit = true
+	err = db.do(ctx, j)
 	return kek, err
 }
 

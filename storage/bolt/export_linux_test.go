@@ -1,6 +1,10 @@
 package bolt
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // PretendFilesystem has every directory on a filesystem of that number.
 func PretendFilesystem(magic int64) (restore func()) {
@@ -10,4 +14,11 @@ func PretendFilesystem(magic int64) (restore func()) {
 		return nil
 	}
 	return func() { statfs = kept }
+}
+
+// PretendAllocate has the reserve taken by another function.
+func PretendAllocate(fn func(f *os.File, size int64) error) (restore func()) {
+	kept := allocate
+	allocate = fn
+	return func() { allocate = kept }
 }

@@ -44,6 +44,9 @@ type Options struct {
 	// Period is how long a retention period lasts in a new file; an existing
 	// file keeps the one it was made with. Default: DefaultPeriod.
 	Period time.Duration
+	// Reserve is how much room, in bytes, a file beside the history keeps for
+	// the audit log on a full disk. 0: none.
+	Reserve int64
 	// UnsafeNetwork allows a path on a network filesystem.
 	UnsafeNetwork bool
 	// Now is the clock. Default: time.Now.
@@ -93,6 +96,7 @@ type DB struct {
 	outdated bool                    // the file was of an older schema when it was opened
 	chapters map[rowKey]*openChapter // those written last, as committed
 	unsaved  map[uint32]bool         // periods with a key that no commit has kept
+	reserve  *reserve                // nil: none
 	full     bool                    // the last commit found no room
 	stuck    bool                    // bbolt keeps its writer lock
 }
@@ -138,6 +142,12 @@ func open(o *Options) (*DB, error) {
 	if err != nil {
 		_ = file.Close()
 		return nil, err
+	}
+	if o.Reserve > 0 {
+		db.reserve = &reserve{path: o.Path + ".reserve", size: o.Reserve}
+		if err := db.reserve.hold(); err != nil {
+			_ = db.readOnly(err)
+		}
 	}
 	go db.run()
 	return db, nil
