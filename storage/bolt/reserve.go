@@ -16,9 +16,12 @@ type reserve struct {
 	path string
 	size int64 // bytes
 	held bool
+	once bool // it was held before, and given up
 }
 
-// hold takes the room, if it is not held. Only the writer calls it.
+// hold takes the room, if it is not held. When it was given up there must be
+// as much again: else it would take back what was just given up, and the next
+// audit entry would find nothing. Only the writer calls it.
 func (r *reserve) hold() error {
 	if r == nil || r.held {
 		return nil
@@ -27,11 +30,15 @@ func (r *reserve) hold() error {
 	if err != nil {
 		return err
 	}
-	if err := allocate(f, r.size); err != nil {
-		return errors.Join(fmt.Errorf("no room for a reserve of %d bytes: %w", r.size, err), f.Truncate(0), f.Close())
+	need := r.size
+	if r.once {
+		need *= 2
 	}
-	r.held = true
-	return f.Close()
+	if err := allocate(f, need); err != nil {
+		return errors.Join(fmt.Errorf("no room for %d bytes, the reserve and as much to go on: %w", need, err), f.Truncate(0), f.Close())
+	}
+	r.held, r.once = true, true
+	return errors.Join(f.Truncate(r.size), f.Close())
 }
 
 // release gives it up.

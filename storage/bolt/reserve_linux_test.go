@@ -19,7 +19,7 @@ import (
 func TestTheReserveIsForTheAuditLog(t *testing.T) {
 	var full atomic.Bool
 	defer bolt.PretendAllocate(func(f *os.File, size int64) error {
-		if full.Load() {
+		if full.Load() && size > 1<<20 { // no more than what was given up
 			return unix.ENOSPC
 		}
 		return f.Truncate(size)
@@ -71,17 +71,6 @@ func TestTheReserveIsForTheAuditLog(t *testing.T) {
 	}
 	mustClose(t, db)
 
-	full.Store(true) // at start
-	if err := os.Truncate(reserve, 0); err != nil {
-		t.Fatal(err)
-	}
-	o.Metrics = nil
-	db = mustOpen(t, o)
-	if err := db.Apply(t.Context(), noted(2)); !errors.Is(err, storage.ErrReadOnly) {
-		t.Errorf("without a reserve at start: %v, want ErrReadOnly", err)
-	}
-	mustApply(t, db, entry)
-	mustClose(t, db)
 	if left, _ := os.ReadDir(filepath.Dir(o.Path)); len(left) != 2 {
 		t.Errorf("%d files, want the history and its reserve", len(left))
 	}
