@@ -226,8 +226,8 @@ func printRestored(w io.Writer, path string, r *bolt.Restored) error {
 
 What to do next:
 1. Make sure that no other enclave of this VASP runs, with this or a newer history.
-2. If the identity was changed after the backup, counterparties know a newer one: the enclave needs that one, or after its
-   start counterparties have to accept the old one again.
+2. If the identity was changed after the backup, central and counterparties know a newer one. Restore a later backup, or start
+   once with: enclave run --replace-identity, after which each counterparty has to accept this one again.
 3. If VEGA_DATABASE_ANCHOR_FILE is set and knows a newer history, start once with: enclave run --accept-rollback
 4. Start, compare with the backend's records what came after the backup, and look through: enclave peers list
    Counterparties blocked or verified after the backup are not so here.
