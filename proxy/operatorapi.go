@@ -22,7 +22,7 @@ type IdentityView struct {
 // Operator is the HTTP surface of the operator's commands. It authenticates
 // nobody: it belongs on a socket that only the operator can open. The KEK
 // wraps a new identity; by says who the caller is, for the audit log.
-func (e *Enclave) Operator(log Auditor, kek identity.AEAD, by func(*http.Request) string) http.Handler {
+func (e *Enclave) Operator(log OperatorStore, kek identity.AEAD, by func(*http.Request) string) http.Handler {
 	return (&operator{e, log, kek, by}).routes().Handler()
 }
 
@@ -58,6 +58,7 @@ func (o *operator) routes() edge.Routes {
 		"POST /history/{uuid}/erase":   o.eraseHistory,
 		"POST /history/{uuid}/hold":    o.holdHistory,
 		"POST /history/{uuid}/release": o.releaseHistory,
+		"POST /backup":                 o.backup,
 	} {
 		routes[pattern] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := h(w, r); err != nil {
@@ -70,7 +71,7 @@ func (o *operator) routes() edge.Routes {
 
 type operator struct {
 	*Enclave
-	log Auditor
+	log OperatorStore
 	kek identity.AEAD
 	by  func(*http.Request) string
 }

@@ -31,6 +31,9 @@ func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 			// A file size limit is a full disk, which the history knows how
 			// to survive, and no reason to die.
 			signal.Ignore(syscall.SIGXFSZ)
+			if err := guardMemory(); err != nil {
+				return err
+			}
 			ctx, hangup, release := life.Watch(c.Context(), "enclave", c.ErrOrStderr())
 			defer release()
 			o.hangup = hangup
@@ -38,6 +41,7 @@ func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&o.replaceIdentity, "replace-identity", false, "once, after the old identity was lost for good: let central take ours in its place; every counterparty then has to accept it")
+	c.Flags().BoolVar(&o.acceptRollback, "accept-rollback", false, "once, with an older history that is meant: go on although VEGA_DATABASE_ANCHOR_FILE knows a newer one")
 	c.Flags().StringVar(&o.envFile, "env-file", "", "read settings from a file of NAME=value lines, too; what changes in it is taken over without a restart, where it can be")
 	return withSettings(c, "Runs the enclave until SIGTERM or SIGINT. SIGHUP reads files and settings again.")
 }
@@ -45,6 +49,7 @@ func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 // runOptions are what the command line adds to the settings.
 type runOptions struct {
 	replaceIdentity bool
+	acceptRollback  bool
 	envFile         string           // "": none
 	hangup          <-chan os.Signal // SIGHUP; nil: never
 }
@@ -80,6 +85,7 @@ func run(ctx context.Context, catalog *plugins.Catalog, own []string, w io.Write
 	for _, warning := range warnings {
 		logger.Warn("settings: " + warning)
 	}
+	limitMemory("/", environ, logger)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	watch, err := openWatch(&s, newRegistry(&s, environ), logger, stop)
@@ -106,6 +112,11 @@ func live(ctx context.Context, s *Settings, p *parts, watch *watch, r *reloading
 		return err
 	}
 	defer db.Close()
+	anchor, err := openAnchor(ctx, s, db, r.options.acceptRollback, watch.registry, logger)
+	if err != nil {
+		return err
+	}
+	defer anchor.start(ctx)()
 	go guardFile(ctx, s.DatabaseFile, stop)
 	n, err := wire(ctx, s, p, db, watch, r, logger)
 	if err != nil {

@@ -94,6 +94,8 @@ type Settings struct {
 	DecryptSealed   bool            `env:"VEGA_DECRYPT_API_SEALED" envDefault:"false" doc:"Asks the decrypt API to seal its answer to a key of this one call, and takes no other answer: proxies that end TLS in between see no key. deploy/decryptapi can do it."`
 	UnsafeDecrypt   bool            `env:"VEGA_UNSAFE_DECRYPT_API_HTTP" envDefault:"false" doc:"Allows a decrypt API by http on another machine: the database key and the token travel in clear."`
 	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" first:"true" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
+	UnsafeNetworkFS bool            `env:"VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM" envDefault:"false" doc:"Allows the history on NFS, SMB, FUSE and the like, where a second enclave may write too and what was acknowledged may be lost."`
+	AnchorFile      string          `env:"VEGA_DATABASE_ANCHOR_FILE" doc:"File on another volume that says how far the history is, so that a whole older one put back is noticed at start; unset, it is not."`
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
 	RetentionDays   string          `env:"VEGA_VERIFICATION_RETENTION_DAYS" doc:"Verifications older than so many days are erased for good, every hour; less than 1 counts as 1; unset, or not a number, none is."`
 	RedisURL        settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`
@@ -175,6 +177,7 @@ func (s *Settings) Check() []error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
+	rule(s.AnchorFile == "" || s.AnchorFile != s.DatabaseFile, "VEGA_DATABASE_ANCHOR_FILE: is the history itself; set it to a file of its own, on another volume")
 	rule(s.Mode == "" || s.Mode == "TR", "VEGA_ENCLAVE_MODE: only TR is offered: owner verification (VN2, VN1_CALL, VN1_RESPONSE) needs another program; set VEGA_ENCLAVE_MODE=TR")
 	rule(!s.ServerHost.IsSet() || s.ServerHost.Unmap().IsLoopback(), "VEGA_SERVER_HOST: is not a loopback address; set VEGA_UNSAFE_SERVER_HOST to allow it")
 	rule(s.AdminListen == "" || s.AdminListen.Loopback(), "VEGA_ADMIN_LISTEN: is not a loopback address; in a pod, probe with the command: enclave healthcheck")
@@ -302,6 +305,9 @@ func (s *Settings) Warnings() []string {
 	warn(s.UnsafePlainHTTP, "VEGA_UNSAFE_VERIFICATION_HTTP lets personal data and the token travel in clear")
 	warn(s.AuthorizationKey != "" && !s.AuthorizationToken.IsSet(),
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set")
+	warn(s.UnsafeNetworkFS, "VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM lets two enclaves write to one history, and a power cut lose what was acknowledged, if the filesystem does")
+	warn(s.AnchorFile != "" && filepath.Dir(s.AnchorFile) == filepath.Dir(s.DatabaseFile),
+		"VEGA_DATABASE_ANCHOR_FILE lies beside the history: who puts back an older directory puts back both; set it to a path on another volume")
 	warn(s.ACMETermsAgreed && s.TLSCertFile != "", "VEGA_ACME_TERMS_AGREED does nothing: the certificate is the one that VEGA_TLS_CERT_FILE names")
 	warn(s.PeerTrust == "tofu", "VEGA_PEER_TRUST=tofu takes the central server's word for who a counterparty is at first contact")
 	list = append(list, s.warnOfCustody()...)

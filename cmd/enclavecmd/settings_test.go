@@ -92,6 +92,7 @@ func TestSettingsNeeded(t *testing.T) {
 
 func TestSettingsRefuse(t *testing.T) {
 	for change, want := range map[string]string{
+		"VEGA_DATABASE_ANCHOR_FILE=enclave.db":                           "VEGA_DATABASE_ANCHOR_FILE: is the history itself; set it to a file of its own, on another volume",
 		"VEGA_SERVER_HOST=0.0.0.0":                                       "VEGA_SERVER_HOST: is not a loopback address; set VEGA_UNSAFE_SERVER_HOST to allow it",
 		"VEGA_SERVER_HOST=10.0.0.1":                                      "VEGA_UNSAFE_SERVER_HOST",
 		"VEGA_SERVER_HOST=localhost":                                     "VEGA_SERVER_HOST: must be an IP address",
@@ -225,6 +226,8 @@ func TestSettingsWarn(t *testing.T) {
 		"VEGA_UNSAFE_SERVER_HOST=0.0.0.0":               "VEGA_UNSAFE_SERVER_HOST lets other machines read and send personal data: set VEGA_SERVER_TOKEN at least",
 		"VEGA_UNSAFE_VERIFICATION_HTTP=true":            "VEGA_UNSAFE_VERIFICATION_HTTP lets personal data and the token travel in clear",
 		"VEGA_VERIFICATION_AUTHORIZATION_KEY=X-Api-Key": "VEGA_VERIFICATION_AUTHORIZATION_KEY names a header that is not sent: VEGA_VERIFICATION_AUTHORIZATION_TOKEN is not set",
+		"VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM=true":  "VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM lets two enclaves write to one history, and a power cut lose what was acknowledged, if the filesystem does",
+		"VEGA_DATABASE_ANCHOR_FILE=anchor":              "VEGA_DATABASE_ANCHOR_FILE lies beside the history: who puts back an older directory puts back both; set it to a path on another volume",
 		"VEGA_ACME_TERMS_AGREED=true":                   "VEGA_ACME_TERMS_AGREED does nothing: the certificate is the one that VEGA_TLS_CERT_FILE names",
 		"VEGA_UNSAFE_ALLOWLIST_REPORT_ONLY=true":        "VEGA_UNSAFE_ALLOWLIST_REPORT_ONLY lets everybody see the certificate and send requests: only central's signature stands between them and this enclave; unset it when the log is as you expect",
 		"VEGA_PUBLIC_KEY_TTL=599999":                    "VEGA_PUBLIC_KEY_TTL is below its minimum: using 600000",

@@ -28,6 +28,10 @@ import (
 // peerKeys is how many counterparties' keys are kept in memory.
 const peerKeys = 10_000
 
+// auditReserve is the room kept for the audit log on a full disk, in bytes: some
+// hundred entries at the least.
+const auditReserve = 4 << 20
+
 // openHistory opens the database file; when a write to it fails the state on
 // disk is unknown and the program stops.
 func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *slog.Logger, stop context.CancelCauseFunc) (*bolt.DB, error) {
@@ -37,7 +41,7 @@ func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *s
 	}
 	db, err := bolt.Open(bolt.Options{
 		Path: s.DatabaseFile, KEK: p.kek, Others: p.otherKEKs, Period: time.Duration(s.RetentionPeriod) * 24 * time.Hour,
-		Now: time.Now, Metrics: metrics, Logger: logger,
+		Reserve: auditReserve, UnsafeNetwork: s.UnsafeNetworkFS, Now: time.Now, Metrics: metrics, Logger: logger,
 		OnFail: func(err error) { stop(fmt.Errorf("the history failed, and what is on disk is unknown: %w", err)) },
 	})
 	if errors.Is(err, atrest.ErrWrongKEK) {
@@ -46,7 +50,7 @@ func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *s
 	if err == nil {
 		sayWhichKEK(db, p, logger)
 	}
-	return db, err
+	return db, onNetwork(err)
 }
 
 // wire makes an enclave of its parts and opens its listeners.

@@ -17,6 +17,8 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/aead/xaesgcm"
+	"github.com/tink-crypto/tink-go/v2/streamingaead"
+	"github.com/tink-crypto/tink-go/v2/streamingaead/aesgcmhkdf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/internal/onekey"
@@ -31,6 +33,7 @@ const KEKSize = 32
 const (
 	purposeKEKID   = "vasp-enclave/v1/kek-id"
 	purposeWrap    = "vasp-enclave/v1/kek-wrap"
+	purposeBackup  = "vasp-enclave/v1/kek-backup"
 	purposeKeyset  = "vasp-enclave/v1/data-keyset"
 	purposeRecord  = "vasp-enclave/v1/data-keyset-record"
 	purposeValue   = "vasp-enclave/v1/value"
@@ -45,12 +48,14 @@ const kekIDSize = 8
 
 type secret = redact.Secret
 
-// KEK is the key-encryption key: it wraps data keysets and never touches
-// data. It prints as [redacted] and is safe for concurrent use.
+// KEK is the key-encryption key: it wraps data keysets, and whole backups of
+// what is sealed under them. It prints as [redacted] and is safe for concurrent
+// use.
 type KEK struct {
 	secret
-	id   [kekIDSize]byte
-	wrap tink.AEAD
+	id     [kekIDSize]byte
+	wrap   tink.AEAD
+	backup tink.StreamingAEAD
 }
 
 // NewKEK takes exactly 32 random bytes. It keeps only what it derives from
@@ -72,12 +77,41 @@ func NewKEK(key []byte) (*KEK, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key-encryption key: %v", err)
 	}
-	return &KEK{id: [kekIDSize]byte(id), wrap: wrap}, nil
+	backup, err := backupStream(key)
+	if err != nil {
+		return nil, fmt.Errorf("key-encryption key: %v", err)
+	}
+	return &KEK{id: [kekIDSize]byte(id), wrap: wrap, backup: backup}, nil
 }
 
 // ID names the key without telling anything about it: 16 hex digits. The
 // same key has the same id everywhere.
 func (k *KEK) ID() string { return hex.EncodeToString(k.id[:]) }
+
+// backupStream makes what encrypts backups of a key derived for that alone.
+// Each stream has a random salt, and so a key of its own.
+func backupStream(key []byte) (tink.StreamingAEAD, error) {
+	raw, err := hkdf.Key(sha256.New, key, nil, purposeBackup, KEKSize)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(raw)
+	parameters, err := aesgcmhkdf.NewParameters(aesgcmhkdf.ParametersOpts{
+		KeySizeInBytes: KEKSize, DerivedKeySizeInBytes: KEKSize, HKDFHashType: aesgcmhkdf.SHA256, SegmentSizeInBytes: backupSegment,
+	})
+	if err != nil {
+		return nil, err
+	}
+	k, err := aesgcmhkdf.NewKey(parameters, rawkey.Secret(raw))
+	if err != nil {
+		return nil, errors.New("key does not fit AES-256-GCM-HKDF")
+	}
+	h, err := onekey.Of(k)
+	if err != nil {
+		return nil, err
+	}
+	return streamingaead.New(h)
+}
 
 // importAEAD takes raw key bytes: the KEK comes from outside, as the
 // operator's setting, so it cannot be a Tink keyset.

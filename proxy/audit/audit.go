@@ -41,19 +41,21 @@ const (
 	ReplaceIdentity = "identity.replace"      // our own identity was made anew, without continuity
 	NewIdentity     = "identity.new"          // our own identity was made
 
-	RotateKEK       = "keys.rotate-kek"   // the data keys were wrapped under another key; the object is its id
-	RotateData      = "keys.rotate-data"  // data keys are being replaced
-	RotatedData     = "keys.rotated-data" // and the old ones were deleted, no value being under them
-	ShredPeriod     = "keys.shred"        // the key of a period of which nothing is left was deleted; the object is its first day
-	RekeyPeriod     = "keys.rekey"        // rows that a hold keeps get a key of their own, so that the erased ones' can be deleted
-	EraseOld        = "history.erase-old" // rows were erased by age
-	Erase           = "history.erase"     // one row was erased; the reason has its code and the SHA-256 of the sealed row
-	Hold            = "history.hold"      // a row or a period must not be erased
-	Release         = "history.release"   // it may again
-	ListHistory     = "history.list"      // an operator looked at rows
-	ShowHistory     = "history.show"      // an operator read one row
-	ExportHistory   = "history.export"    // an operator began to export rows; the object is the export's id
-	ExportedHistory = "history.exported"  // and has them
+	RotateKEK       = "keys.rotate-kek"         // the data keys were wrapped under another key; the object is its id
+	RotateData      = "keys.rotate-data"        // data keys are being replaced
+	RotatedData     = "keys.rotated-data"       // and the old ones were deleted, no value being under them
+	ShredPeriod     = "keys.shred"              // the key of a period of which nothing is left was deleted; the object is its first day
+	RekeyPeriod     = "keys.rekey"              // rows that a hold keeps get a key of their own, so that the erased ones' can be deleted
+	EraseOld        = "history.erase-old"       // rows were erased by age
+	Erase           = "history.erase"           // one row was erased; the reason has its code and the SHA-256 of the sealed row
+	Hold            = "history.hold"            // a row or a period must not be erased
+	Release         = "history.release"         // it may again
+	ListHistory     = "history.list"            // an operator looked at rows
+	ShowHistory     = "history.show"            // an operator read one row
+	ExportHistory   = "history.export"          // an operator began to export rows; the object is the export's id
+	ExportedHistory = "history.exported"        // and has them
+	Backup          = "history.backup"          // an operator began a backup, which holds this entry
+	AcceptRollback  = "history.accept-rollback" // an operator goes on with a history that is older than its anchor
 )
 
 // Actors: on whose word it was done. The set is closed.

@@ -24,10 +24,12 @@ func (db *DB) Apply(ctx context.Context, c *storage.Change) error {
 	if err != nil {
 		return fmt.Errorf("apply change: %w", err)
 	}
-	if err := db.do(ctx, newJob(
+	j := newJob(
 		func(t *txn) error { return eachPart(parts, func(p part) error { return p.check(t) }) },
 		func(t *txn) error { return eachPart(parts, func(p part) error { return p.write(t) }) },
-	)); err != nil {
+	)
+	j.audit = len(parts) == len(c.Audit)
+	if err := db.do(ctx, j); err != nil {
 		return fmt.Errorf("apply change: %w", err)
 	}
 	for _, p := range parts {

@@ -10,8 +10,12 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
-// readOnly says so once, and keeps trying with later changes.
+// readOnly says so once, gives up the reserve, and keeps trying with later
+// changes.
 func (db *DB) readOnly(cause error) error {
+	if err := db.reserve.release(); err != nil {
+		db.log.Error("the reserve for the audit log cannot be given up", "err", err)
+	}
 	if !db.full {
 		db.full = true
 		db.log.Error("store is read-only until there is room", "error", cause)

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,9 @@ import (
 // ErrClosed is the answer of a store after Close.
 var ErrClosed = errors.New("store is closed")
 
+// ErrNetworkFilesystem says that the path is on another machine.
+var ErrNetworkFilesystem = errors.New("a history on a network filesystem may have two writers and lose what was acknowledged")
+
 // DefaultPeriod is the length of a retention period in a new file.
 const DefaultPeriod = 30 * 24 * time.Hour
 
@@ -43,6 +47,11 @@ type Options struct {
 	// Period is how long a retention period lasts in a new file; an existing
 	// file keeps the one it was made with. Default: DefaultPeriod.
 	Period time.Duration
+	// Reserve is how much room, in bytes, a file beside the history keeps for
+	// the audit log on a full disk. 0: none.
+	Reserve int64
+	// UnsafeNetwork allows a path on a network filesystem.
+	UnsafeNetwork bool
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Metrics takes the enclave_store_... metrics until Close. May be nil.
@@ -97,6 +106,7 @@ type DB struct {
 	outdated   bool                    // the file was of an older schema when it was opened
 	chapters   map[rowKey]*openChapter // those written last, as committed
 	unsaved    map[uint32]bool         // periods with a key that no commit has kept
+	reserve    *reserve                // nil: none
 	full       bool                    // the last commit found no room
 	stuck      bool                    // bbolt keeps its writer lock
 }
@@ -121,6 +131,11 @@ func open(o *Options) (*DB, error) {
 	if o.KEK == nil {
 		return nil, errors.New("no key-encryption key given")
 	}
+	if !o.UnsafeNetwork {
+		if err := checkFilesystem(filepath.Dir(o.Path)); err != nil {
+			return nil, err
+		}
+	}
 	if _, err := os.Stat(o.Path); errors.Is(err, fs.ErrNotExist) {
 		if err := create(o); err != nil {
 			return nil, fmt.Errorf("create: %w", err)
@@ -137,6 +152,12 @@ func open(o *Options) (*DB, error) {
 	if err != nil {
 		_ = file.Close()
 		return nil, err
+	}
+	if o.Reserve > 0 {
+		db.reserve = &reserve{path: o.Path + ".reserve", size: o.Reserve}
+		if err := db.reserve.hold(); err != nil {
+			_ = db.readOnly(err)
+		}
 	}
 	go db.run()
 	go db.tend()
@@ -255,6 +276,12 @@ func openFile(path string, readOnly bool) (db *bbolt.DB, err error) {
 	if !readOnly {
 		o.InitialMmapSize = mapSize
 	}
+	var file *os.File
+	o.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		f, err := os.OpenFile(name, flag, mode)
+		file = f
+		return f, err
+	}
 	db, err = bbolt.Open(path, 0o600, o)
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, errors.New("another enclave has it open")
@@ -262,6 +289,23 @@ func openFile(path string, readOnly bool) (db *bbolt.DB, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := stillNamed(file, path); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	db.AllocSize = growBy
 	return db, nil
+}
+
+// stillNamed refuses a file that was replaced, by Compact, while its lock was
+// waited for: what is written to it would be gone.
+func stillNamed(file *os.File, path string) error {
+	has, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	now, err := os.Stat(path)
+	if err == nil && !os.SameFile(has, now) {
+		err = errors.New("the file was replaced while it was being opened: start again")
+	}
+	return err
 }

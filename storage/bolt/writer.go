@@ -17,6 +17,7 @@ const (
 type job struct {
 	check func(*txn) error
 	write func(*txn) error
+	audit bool // it writes to the audit log only
 
 	claimed atomic.Bool // by the writer, or by a caller who gives up
 	done    chan struct{}
@@ -98,7 +99,7 @@ func claim(batch []*job, j *job) []*job {
 }
 
 func (db *DB) commitBatch(batch []*job) {
-	for len(batch) > 0 {
+	for batch = db.admit(batch); len(batch) > 0; {
 		batch = db.tryBatch(batch)
 	}
 }
@@ -206,11 +207,14 @@ func (db *DB) committed(t *txn, changes int, size int64, took time.Duration) {
 		db.chapters = t.chapters
 	}
 	t.savedRecord()
-	if db.full {
+	db.metrics.committed(changes, size, took)
+	switch {
+	case db.full && db.reserve != nil && !db.reserve.held: // it was an audit entry, from what the reserve had
+		db.metrics.readOnly.Set(1)
+	case db.full:
 		db.full = false
 		db.log.Info("store takes changes again")
 	}
-	db.metrics.committed(changes, size, took)
 }
 
 // attempt runs what may meet a damaged page.
