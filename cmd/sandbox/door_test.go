@@ -63,9 +63,10 @@ func TestARightAddressWithoutARightSignatureIsRefused(t *testing.T) {
 	for name, door := range map[string]struct {
 		endpoint, address, metrics, refused string
 		direction                           relay.Direction
+		recipient                           string
 	}{
-		"enclave": {sender.PublicEndpoint, "127.0.0.4", sender.Metrics, "enclave_relay_refused_total{", relay.CentralToEnclave},
-		"central": {a.CentralEndpoint, "127.0.0.2", a.CentralMetrics, "central_relay_refused_total{", relay.EnclaveToCentral},
+		"enclave": {sender.PublicEndpoint, "127.0.0.4", sender.Metrics, "enclave_relay_refused_total{", relay.CentralToEnclave, sender.ID},
+		"central": {a.CentralEndpoint, "127.0.0.2", a.CentralMetrics, "central_relay_refused_total{", relay.EnclaveToCentral, a.VASPs[1].ID},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := &http.Client{Transport: &http.Transport{
@@ -101,7 +102,7 @@ func TestARightAddressWithoutARightSignatureIsRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 				return func(r *http.Request) {
-					if err := signer.Sign(r, relay.MessagesPath, a.VASPs[1].ID, body); err != nil {
+					if err := signer.Sign(r, relay.MessagesPath, door.recipient, body); err != nil {
 						t.Fatal(err)
 					}
 				}
