@@ -8,8 +8,10 @@ TOOL     := go tool -modfile=.ci/tools/go.mod
 # its HSM through cgo.
 NESTED   := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path '*/testdata/*' -not -path './.ci/*'))
 FUZZTIME ?= 30s
-# Long storms of single messages: make test has them, and their concurrency others have.
-STORMS   := ^(TestAHostileCentral|TestMutated.*|TestPayloadsTravelByteForByte|TestListsOfALongHistory|TestNoBit.*)$$
+# Long storms of single calls, one after the other: make test has them, and their concurrency others have.
+STORMS   := ^(TestAHostileCentral|TestMutated.*|TestPayloadsTravelByteForByte|TestListsOfALongHistory|TestNoBit.*|TestEveryBit.*|$\
+TestTinkAndStandardLibraryAgree|TestCrashImages|TestTheNthSystemCallFails|TestFlippedBits|TestADamaged.*|TestTheAnchorFindsEveryOlderCopy|$\
+TestAKeyDrainHurtsNobodyElse|TestKeyDrainIsBounded|TestReportsHaveABudget|TestAllPeersGetSoManyKeys|TestPoisonedValuesAreNeverUsed)$$
 RACE     ?= ./crypto/... ./storage/... ./proxy/... ./plugins/... ./cmd/settings/... ./cmd/life/... ./cmd/reload/...
 
 export CGO_ENABLED = 0
@@ -29,7 +31,7 @@ test: deps ## all tests, in less than 12 minutes on two cores
 	@for m in $(NESTED); do echo "go test -C $$m ./..."; CGO_ENABLED=1 go test -C $$m ./... || exit 1; done
 
 race: deps ## the race detector on what runs concurrently (RACE=packages)
-	CGO_ENABLED=1 go test -race -timeout 15m -skip '$(STORMS)' $(RACE)
+	CGO_ENABLED=1 go test -race -timeout 8m -skip '$(STORMS)' $(RACE)
 
 check: ## gofmt, vet, staticcheck, attacks without a test, known vulnerabilities
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt -w these files:'; gofmt -l .; exit 1; }

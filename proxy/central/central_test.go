@@ -791,6 +791,7 @@ func Test200ExchangesAtOnce(t *testing.T) {
 	w.alpha.mustRegister()
 	w.beta.mustRegister()
 	var all sync.WaitGroup
+	shaking := make(chan struct{}, 20) // a handshake has 5 s, which 200 at once may need under the race detector
 	for i := range 200 {
 		from, to := w.alpha, w.beta
 		if i%2 == 1 {
@@ -799,8 +800,14 @@ func Test200ExchangesAtOnce(t *testing.T) {
 		all.Go(func() {
 			for n := range 3 {
 				envelope := fmt.Sprintf("%s envelope %d.%d", strings.Repeat("x", i*37), i, n)
+				if n == 0 {
+					shaking <- struct{}{}
+				}
 				if got, want := from.deliver(to.id, envelope), fmt.Sprintf("to %s: %s", to.id, envelope); got != want {
 					t.Errorf("exchange %d: got %.80q", i, got)
+				}
+				if n == 0 {
+					<-shaking
 				}
 			}
 		})
