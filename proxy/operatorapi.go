@@ -59,6 +59,7 @@ func (o *operator) routes() edge.Routes {
 		"POST /history/{uuid}/hold":    o.holdHistory,
 		"POST /history/{uuid}/release": o.releaseHistory,
 		"POST /backup":                 o.backup,
+		"POST /check":                  o.check,
 	} {
 		routes[pattern] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := h(w, r); err != nil {

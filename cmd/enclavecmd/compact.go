@@ -13,8 +13,8 @@ import (
 )
 
 func dbCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
-	c := &cobra.Command{Use: "db", Short: "Look after the history file of a stopped enclave"}
-	c.AddCommand(compactCommand(catalog, environ))
+	c := &cobra.Command{Use: "db", Short: "Look after the history file"}
+	c.AddCommand(checkHistoryCommand(catalog, environ), compactCommand(catalog, environ))
 	return c
 }
 

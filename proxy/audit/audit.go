@@ -55,6 +55,7 @@ const (
 	ExportHistory   = "history.export"          // an operator began to export rows; the object is the export's id
 	ExportedHistory = "history.exported"        // and has them
 	Backup          = "history.backup"          // an operator began a backup, which holds this entry
+	CheckHistory    = "history.check"           // an operator had every value opened and compared with what was written
 	AcceptRollback  = "history.accept-rollback" // an operator goes on with a history that is older than its anchor
 )
 

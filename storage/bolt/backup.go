@@ -237,9 +237,23 @@ type Contents struct {
 	instance [16]byte
 }
 
+// CheckFile runs Check on the file of a stopped enclave, and says what it holds.
+// A file of an older schema version is upgraded first, as by any other opening.
+func CheckFile(ctx context.Context, o Options) (Contents, error) {
+	o.setDefaults()
+	if _, err := os.Stat(o.Path); err != nil { // Open would make it
+		return Contents{}, fmt.Errorf("check: %w", err)
+	}
+	c, err := verify(ctx, o.Path, &o)
+	if err != nil {
+		return c, fmt.Errorf("check %q: %w", o.Path, err)
+	}
+	return c, nil
+}
+
 // verify opens a file that nobody else has, and checks every value in it.
 func verify(ctx context.Context, name string, o *Options) (c Contents, err error) {
-	db, err := Open(Options{Path: name, KEK: o.KEK, UnsafeNetwork: o.UnsafeNetwork, Now: o.Now, Logger: o.Logger})
+	db, err := Open(Options{Path: name, KEK: o.KEK, Others: o.Others, UnsafeNetwork: o.UnsafeNetwork, Now: o.Now, Logger: o.Logger})
 	if err != nil {
 		return c, err
 	}

@@ -26,20 +26,24 @@ func (db *DB) Check(ctx context.Context) error {
 }
 
 func (t *txn) checkRows(ctx context.Context) error {
-	var rows uint64
+	rows := census{t: t, b: verifications}
 	var tags [len(tagIndexes)]uint64
 	reader := &chapterReader{t: t, work: &work{}}
-	err := t.bucket(verifications).ForEach(func(key, _ []byte) error {
+	err := t.bucket(verifications).ForEach(func(key, value []byte) error {
 		if len(key) != len(rowKey{}) {
 			return fmt.Errorf("%s: key of %d bytes: %w", verifications.name, len(key), storage.ErrCorrupt)
 		}
-		rows++
+		h, _, err := verifications.parseCell(key, value)
+		if err != nil {
+			return err
+		}
+		rows.add(key, h.version)
 		return errors.Join(ctx.Err(), t.checkRow(rowKey(key), reader, &tags))
 	})
 	if err != nil {
 		return err
 	}
-	found := []error{t.expect(verifications, rows), t.expectEntries(byUUID, rows), t.checkChapters(rows)}
+	found := []error{rows.agrees(), t.expectEntries(byUUID, rows.n), t.checkChapters(rows.n)}
 	for i, index := range tagIndexes {
 		found = append(found, t.expectEntries(index.bucket, tags[i]))
 	}

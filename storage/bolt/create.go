@@ -18,13 +18,14 @@ import (
 // schemaVersion is of the buckets and keys as a whole; cells have their own.
 const (
 	schemaPrefix  = "vasp-enclave/history/"
-	schemaVersion = 2
+	schemaVersion = 3
 
-	// A file of version 1, which had no chapters, is brought to version 2 when
-	// it is opened. While that is under way it is of neither, so that a program
-	// of before refuses it too.
+	// A file of version 1, which had no chapters, is brought up to date when it
+	// is opened. While its chapters are written it is of no version, so that a
+	// program of before refuses it too. One of version 2 had no sums.
 	schemaBefore   = "1"
 	schemaUpgraded = "1to2"
+	schemaUnsummed = "2"
 )
 
 // create builds a new file beside its place, syncs it and only then gives it
@@ -86,7 +87,7 @@ func populate(t *txn, record []byte) error {
 	if err := errors.Join(t.setSchema(strconv.Itoa(schemaVersion)), t.bucket(meta).Put(keyringKey, record)); err != nil {
 		return err
 	}
-	t.state = &state{Cells: map[string]uint64{}}
+	t.state = &state{Cells: map[string]uint64{}, Sums: map[string]sum{}}
 	return errors.Join(t.firstChapter(), t.saveState())
 }
 
@@ -122,7 +123,7 @@ func checkSchema(schema string) (version string, err error) {
 		return "", errors.New("the file is not a history: it has no schema record")
 	}
 	switch version {
-	case strconv.Itoa(schemaVersion), schemaBefore, schemaUpgraded:
+	case strconv.Itoa(schemaVersion), schemaUnsummed, schemaUpgraded, schemaBefore:
 		return version, nil
 	}
 	return "", fmt.Errorf("the file has schema version %.20q and this program knows version %d: use the version of the program that wrote it", version, schemaVersion)

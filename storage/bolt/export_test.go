@@ -148,7 +148,7 @@ func (db *DB) Downgrade(ctx context.Context) error {
 			t.wrote = true
 			t.chapters = nil
 			delete(t.state.Cells, chapters.name)
-			t.state.Writes = 0
+			t.state.Writes, t.state.Sums = 0, nil
 			return errors.Join(t.DeleteBucket([]byte(chapters.name)), t.setSchema(schemaBefore))
 		},
 	))

@@ -109,7 +109,7 @@ func TestOpenRefusesWhatIsNotAHistory(t *testing.T) {
 		change func(tx *bbolt.Tx) error
 		want   string
 	}{
-		"later schema":     {put("meta", "schema", "vasp-enclave/history/3"), "schema version \"3\" and this program knows version 2"},
+		"later schema":     {put("meta", "schema", "vasp-enclave/history/4"), "schema version \"4\" and this program knows version 3"},
 		"foreign schema":   {put("meta", "schema", "something"), "not a history"},
 		"no schema record": {func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("meta")) }, "not a history"},
 		"missing chapters": {func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("chapters")) }, "bucket chapters is missing"},

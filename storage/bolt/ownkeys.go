@@ -93,7 +93,7 @@ func decodeIdentity(plaintext []byte) (*storage.OwnIdentity, error) {
 // Identity gives our own identity.
 func (db *DB) Identity(ctx context.Context) (i *storage.OwnIdentity, err error) {
 	err = db.read(ctx, "identity", func(t *txn) error {
-		_, plaintext, err := t.get(ownIdentity, selfKey)
+		plaintext, err := t.only(ownIdentity, selfKey)
 		if err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func prepareDirectory(d []byte) (putCell, error) {
 // Directory gives the last directory.
 func (db *DB) Directory(ctx context.Context) (d []byte, err error) {
 	err = db.read(ctx, "directory", func(t *txn) error {
-		_, d, err = t.get(directory, lastKey)
+		d, err = t.only(directory, lastKey)
 		return err
 	})
 	return d, err

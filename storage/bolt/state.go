@@ -21,12 +21,16 @@ type state struct {
 	// sealed them, as long as that key is there.
 	Erased map[uint32]uint64 `json:"erased,omitzero"`
 
+	// Sums says, by bucket, which versions of which cells there are. Nil in a
+	// file of schema version 2 or before.
+	Sums map[string]sum `json:"sums,omitzero"`
+
 	AuditHash [32]byte `json:"-"`
 }
 
 func (s *state) clone() *state {
 	c := *s
-	c.Cells, c.Erased = maps.Clone(s.Cells), maps.Clone(s.Erased)
+	c.Cells, c.Erased, c.Sums = maps.Clone(s.Cells), maps.Clone(s.Erased), maps.Clone(s.Sums)
 	return &c
 }
 

@@ -75,33 +75,38 @@ func (t *txn) get(b *bucket, key []byte) (header, []byte, error) {
 }
 
 // each opens every cell of a bucket in the order of the keys, and is
-// ErrCorrupt when there are more or fewer of them than were written: a
-// damaged page can lose cells without a trace.
+// ErrCorrupt when they are not those that were written last: a damaged page
+// can lose cells without a trace, and an older one opens as well.
 func (t *txn) each(b *bucket, fn func(key []byte, h header, plaintext []byte) error) error {
-	var n uint64
+	c := census{t: t, b: b}
 	err := t.bucket(b).ForEach(func(key, value []byte) error {
 		h, plaintext, err := b.openCell(t.keys, key, value)
 		if err != nil {
 			return err
 		}
-		n++
+		c.add(key, h.version)
 		return fn(key, h, plaintext)
 	})
 	if err != nil {
 		return err
 	}
-	return t.expect(b, n)
+	return c.agrees()
 }
 
-func (t *txn) expect(b *bucket, found uint64) error {
-	s, err := t.loadState()
+// only opens the one cell that a bucket has: that it is the one which was
+// written last is seen by the way.
+func (t *txn) only(b *bucket, name []byte) (found []byte, err error) {
+	missing := storage.ErrNotFound
+	err = t.each(b, func(key []byte, _ header, plaintext []byte) error {
+		if bytes.Equal(key, name) {
+			found, missing = plaintext, nil
+		}
+		return nil
+	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if want := s.Cells[b.name]; found != want {
-		return fmt.Errorf("%s: %d values, %d were written: %w", b.name, found, want, storage.ErrCorrupt)
-	}
-	return nil
+	return found, missing
 }
 
 // insert writes the first version of a cell under a key that must be free.
@@ -115,14 +120,14 @@ func (t *txn) insert(b *bucket, key []byte, h header, plaintext []byte) error {
 // put writes the next version of a cell.
 func (t *txn) put(b *bucket, key []byte, h header, plaintext []byte) error {
 	bucket := t.bucket(b)
-	if old := bucket.Get(key); old == nil {
-		t.state.Cells[b.name]++
-	} else if before, _, err := b.parseCell(key, old); err != nil {
-		return err
-	} else {
-		h.version = before.version
+	var before header
+	if old := bucket.Get(key); old != nil {
+		var err error
+		if before, _, err = b.parseCell(key, old); err != nil {
+			return err
+		}
 	}
-	h.version++
+	h.version = before.version + 1
 	if b.keyset == personal {
 		if err := t.needPeriod(h.period); err != nil {
 			return err
@@ -132,6 +137,7 @@ func (t *txn) put(b *bucket, key []byte, h header, plaintext []byte) error {
 	if err != nil {
 		return err
 	}
+	t.count(b, key, before.version, h.version)
 	t.wrote = true
 	return bucket.Put(key, value)
 }
@@ -156,10 +162,15 @@ func (t *txn) needPeriod(n uint32) error {
 // drop deletes a cell; one that is not there is no error.
 func (t *txn) drop(b *bucket, key []byte) error {
 	bucket := t.bucket(b)
-	if bucket.Get(key) == nil {
+	value := bucket.Get(key)
+	if value == nil {
 		return nil
 	}
-	t.state.Cells[b.name]--
+	h, _, err := b.parseCell(key, value)
+	if err != nil { // goes all the same; that it was damaged stays to be seen
+		h.version = 1
+	}
+	t.count(b, key, h.version, 0)
 	t.wrote = true
 	return bucket.Delete(key)
 }

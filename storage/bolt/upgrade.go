@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,8 +14,9 @@ import (
 // upgradeBatch is how many rows one commit of an upgrade enters.
 const upgradeBatch = 1024
 
-// upgrade writes the chapters of a file of version 1. It goes on where it was
-// interrupted: the last chapter says how far it has come.
+// upgrade writes the chapters of a file of version 1, and the sums of one of
+// version 2. It goes on where it was interrupted: the last chapter says how far
+// it has come.
 func (db *DB) upgrade() error {
 	begun := time.Now()
 	for {
@@ -48,7 +50,10 @@ func (t *txn) schema() string {
 }
 
 func (t *txn) upgrade() (done bool, err error) {
-	if t.schema() == schemaBefore {
+	switch t.schema() {
+	case schemaUnsummed:
+		return true, t.endUpgrade()
+	case schemaBefore:
 		if err := t.beginUpgrade(); err != nil {
 			return false, err
 		}
@@ -64,7 +69,7 @@ func (t *txn) upgrade() (done bool, err error) {
 	}
 	for range upgradeBatch {
 		if key == nil {
-			return true, t.setSchema(strconv.Itoa(schemaVersion))
+			return true, t.endUpgrade()
 		}
 		if len(key) != len(last) {
 			return false, fmt.Errorf("%s: key of %d bytes: %w", verifications.name, len(key), storage.ErrCorrupt)
@@ -86,6 +91,11 @@ func (t *txn) beginUpgrade() error {
 		return err
 	}
 	return t.setSchema(schemaUpgraded)
+}
+
+// endUpgrade sums up what there is.
+func (t *txn) endUpgrade() error {
+	return errors.Join(t.takeSums(), t.setSchema(strconv.Itoa(schemaVersion)))
 }
 
 // lastListed is the newest row that is in a chapter, the zero key when there

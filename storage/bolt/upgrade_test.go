@@ -84,7 +84,7 @@ func wantUpgraded(t *testing.T, path string, n int) {
 	}
 	copied := newPath(t) // the file itself is open
 	writeFile(t, copied, readFile(t, path))
-	if schema := schemaOf(t, copied); schema != "vasp-enclave/history/2" {
+	if schema := schemaOf(t, copied); schema != "vasp-enclave/history/3" {
 		t.Errorf("schema is %q", schema)
 	}
 }

@@ -27,7 +27,7 @@ var freeze = flag.Bool("freeze", false, "make the frozen file of the present for
 
 // frozenVersions are the schema versions that were ever written, the present
 // one last.
-var frozenVersions = []string{"1", "2"}
+var frozenVersions = []string{"1", "2", "3"}
 
 func frozenFile(version string) string    { return "testdata/history-v" + version + ".db.gz" }
 func frozenContent(version string) string { return "testdata/history-v" + version + ".json" }

@@ -1,0 +1,72 @@
+package enclavecmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
+	"github.com/vasp-enclave/vasp-enclave/plugins"
+	"github.com/vasp-enclave/vasp-enclave/proxy"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
+)
+
+func checkHistoryCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
+	return &cobra.Command{
+		Use: "check", Short: "Open every value of the history, and find what is damaged, missing or of before", Args: cobra.NoArgs,
+		Long: "Opens and authenticates every value of the history, and compares all of them with what was written: what is damaged,\n" +
+			"missing, invented or put back as it was in an older copy is found. A running enclave checks its own; do it in quiet hours.\n" +
+			"That the whole file is an older one is found by VEGA_DATABASE_ANCHOR_FILE.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			o, err := openOffline(c.Context(), catalog, environ)
+			if err != nil {
+				return err
+			}
+			contents, err := bolt.CheckFile(c.Context(), o.options())
+			switch {
+			case errors.Is(err, bolt.ErrInUse):
+				return checkRunning(c.Context(), environ, c.OutOrStdout())
+			case errors.Is(err, fs.ErrNotExist), errors.Is(err, atrest.ErrWrongKEK):
+				return configError{fmt.Errorf("VEGA_DATABASE_FILE and its key must be those of the enclave: %w", err)}
+			case errors.Is(err, storage.ErrCorrupt):
+				return notAsWritten(strings.Split(err.Error(), "\n"))
+			case err != nil:
+				return onNetwork(err)
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is whole: %d verifications, %d counterparties, %d undelivered, %d audit entries\n",
+				o.path, contents.Rows, contents.Peers, contents.Undelivered, contents.AuditEntries)
+			return err
+		},
+	}
+}
+
+// checkRunning has the enclave that has the file open check it, for as long as
+// it takes.
+func checkRunning(ctx context.Context, environ []string, w io.Writer) error {
+	o, err := newOperator(environ)
+	if err != nil {
+		return err
+	}
+	o.client.Timeout = 0
+	var found proxy.CheckView
+	if err := o.call(ctx, http.MethodPost, "/check", nil, &found); err != nil {
+		return err
+	}
+	if len(found.Problems) > 0 {
+		return notAsWritten(found.Problems)
+	}
+	_, err = fmt.Fprintln(w, "the history of the running enclave is whole")
+	return err
+}
+
+func notAsWritten(problems []string) error {
+	return fmt.Errorf("the history is not as it was written:\n  %s\nStop the enclave, keep this file as evidence, and restore the newest backup that enclave restore finds whole",
+		strings.Join(problems, "\n  "))
+}
