@@ -59,6 +59,8 @@ func (o *operator) routes() edge.Routes {
 		"POST /history/{uuid}/hold":    o.holdHistory,
 		"POST /history/{uuid}/release": o.releaseHistory,
 		"POST /backup":                 o.backup,
+		"GET /audit":                   o.exportAudit,
+		"POST /audit/checkpoint":       o.signCheckpoint,
 		"POST /check":                  o.check,
 	} {
 		routes[pattern] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -19,6 +19,8 @@ type OperatorStore interface {
 	// Backup writes a consistent and encrypted copy of everything to w. The
 	// entry is stored first; without it nothing is written.
 	Backup(ctx context.Context, w io.Writer, entry storage.AuditEntry) error
+	// AuditLength is how many entries the audit log has.
+	AuditLength(ctx context.Context) (uint64, error)
 	// Check opens every value and compares all of it with what was written.
 	// What it finds is storage.ErrCorrupt, and names no person.
 	Check(ctx context.Context) error

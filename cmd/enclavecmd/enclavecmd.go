@@ -46,7 +46,7 @@ func Main(catalog *plugins.Catalog, args, environ []string, stdout, stderr io.Wr
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(catalog, environ), demoCommand(environ), peersCommand(environ), identityCommand(environ), keysCommand(environ), historyCommand(environ), backupCommand(environ), restoreCommand(catalog, environ), dbCommand(catalog, environ), ivms101Command(catalog), configCommand(environ), checkCommand(catalog, environ), healthCommand(environ), versionCommand())
+	root.AddCommand(runCommand(catalog, environ), demoCommand(environ), peersCommand(environ), identityCommand(environ), keysCommand(environ), historyCommand(environ), auditCommand(environ), backupCommand(environ), restoreCommand(catalog, environ), dbCommand(catalog, environ), ivms101Command(catalog), configCommand(environ), checkCommand(catalog, environ), healthCommand(environ), versionCommand())
 	err := root.ExecuteContext(context.Background())
 	var wrong configError
 	switch {

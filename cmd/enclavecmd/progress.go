@@ -12,6 +12,7 @@ import (
 // progress says how far something long has come: a bar on a terminal, else a
 // plain line now and then.
 type progress struct {
+	of       string // what is counted; "": verifications
 	w        io.Writer
 	terminal bool
 	total    int // 0: nobody knows
@@ -65,15 +66,22 @@ func (p *progress) show() {
 	p.width = len([]rune(text))
 }
 
+func (p *progress) what() string {
+	if p.of == "" {
+		return "verifications"
+	}
+	return p.of
+}
+
 func (p *progress) text() string {
 	took := time.Since(p.begun)
 	rate := float64(p.done) / max(took.Seconds(), .001)
 	if p.total <= 0 {
-		return fmt.Sprintf("%d verifications, %.0f/s", p.done, rate)
+		return fmt.Sprintf("%d %s, %.0f/s", p.done, p.what(), rate)
 	}
 	part := min(1, float64(p.done)/float64(p.total))
 	if !p.terminal {
-		return fmt.Sprintf("%d of %d verifications (%.0f %%), %.0f/s", p.done, p.total, 100*part, rate)
+		return fmt.Sprintf("%d of %d %s (%.0f %%), %.0f/s", p.done, p.total, p.what(), 100*part, rate)
 	}
 	cells := int(part * barCells)
 	return fmt.Sprintf("[%s%s] %3.0f %%  %d of %d  %.0f/s", strings.Repeat("#", cells), strings.Repeat(".", barCells-cells), 100*part, p.done, p.total, rate)

@@ -55,6 +55,8 @@ const (
 	ExportHistory   = "history.export"          // an operator began to export rows; the object is the export's id
 	ExportedHistory = "history.exported"        // and has them
 	Backup          = "history.backup"          // an operator began a backup, which holds this entry
+	ExportAudit     = "audit.export"            // an operator exported this log; the export ends with this entry
+	SignCheckpoint  = "audit.checkpoint"        // an operator had it signed how far this log goes
 	CheckHistory    = "history.check"           // an operator had every value opened and compared with what was written
 	AcceptRollback  = "history.accept-rollback" // an operator goes on with a history that is older than its anchor
 )

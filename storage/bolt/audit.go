@@ -97,6 +97,18 @@ func (db *DB) Audit(ctx context.Context, from uint64, limit int) (entries []stor
 	return entries, nil
 }
 
+// AuditLength is the number of the last entry, 0 when there is none.
+func (db *DB) AuditLength(ctx context.Context) (n uint64, err error) {
+	err = db.read(ctx, "audit", func(t *txn) error {
+		s, err := t.loadState()
+		if err == nil {
+			n = s.AuditSeq
+		}
+		return err
+	})
+	return n, err
+}
+
 // chain reads the entry before the first too, for its hash.
 func (t *txn) chain(from uint64, limit int) (entries []storage.AuditEntry, err error) {
 	s, err := t.loadState()
