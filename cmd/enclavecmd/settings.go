@@ -16,6 +16,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/plugins/standard"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
 // Prefix begins the name of every setting of the enclave.
@@ -207,6 +208,7 @@ func (s *Settings) Check() []error {
 		rule(err == nil, "%w", err)
 	}
 	errs = append(errs, s.checkDecryptAPI()...)
+	errs = append(errs, s.checkAddresses()...)
 	return append(errs, s.checkBackendURLs()...)
 }
 
@@ -286,6 +288,23 @@ func (s *Settings) checkBackendURLs() []error {
 	for _, u := range s.backendURLs() {
 		if !s.UnsafePlainHTTP && s.VerificationSocket == "" && !httpsOrUnset(u.url) && !onThisMachine(u.url) {
 			errs = append(errs, errors.New(u.name+": is http to another machine; use https, or set VEGA_UNSAFE_VERIFICATION_HTTP=true to allow it"))
+		}
+	}
+	return errs
+}
+
+// checkAddresses refuses URLs of addresses that are never called. What a name
+// leads to is judged when it is called.
+func (s *Settings) checkAddresses() []error {
+	urls := append(s.backendURLs(), namedURL{"VEGA_API_ENDPOINT", s.APIEndpoint}, namedURL{"VEGA_DECRYPT_API_ENDPOINT", s.DecryptAPI})
+	var errs []error
+	for _, u := range urls {
+		if !u.url.IsSet() {
+			continue
+		}
+		a, err := netip.ParseAddr(u.url.URL().Hostname())
+		if err == nil && outward.Configured.Judge(a) != nil {
+			errs = append(errs, errors.New(u.name+": is a link-local, multicast, unspecified or metadata address, which is never called; give the address of the service itself"))
 		}
 	}
 	return errs
