@@ -114,7 +114,7 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_NETWORK_ID=한국":                                             "VEGA_NETWORK_ID: must be 1 to 64",
 		"VEGA_ALLIANCE_ACCESS_KEY=a\"b c":                                "VEGA_ALLIANCE_ACCESS_KEY: ",
 		"VEGA_VERIFICATION_API_PATH=https://169.254.169.254/latest":      "VEGA_VERIFICATION_API_PATH: is a link-local, multicast, unspecified or metadata address",
-		"VEGA_VERIFICATION_CALLBACK_API_PATH=https://[fe80::1]/c":         "VEGA_VERIFICATION_CALLBACK_API_PATH: is a link-local, multicast, unspecified or metadata address",
+		"VEGA_VERIFICATION_CALLBACK_API_PATH=https://[fe80::1]/c":        "VEGA_VERIFICATION_CALLBACK_API_PATH: is a link-local, multicast, unspecified or metadata address",
 		"VEGA_API_ENDPOINT=https://0.0.0.0":                              "VEGA_API_ENDPOINT: is a link-local, multicast, unspecified or metadata address",
 		"VEGA_VERIFICATION_API_PATH=http://backend.example/v":            "VEGA_VERIFICATION_API_PATH: is http to another machine; use https, or set VEGA_UNSAFE_VERIFICATION_HTTP=true",
 		"VEGA_VERIFICATION_TRANSACTION_API_PATH=http://10.0.0.1/v":       "VEGA_VERIFICATION_TRANSACTION_API_PATH: is http to another machine",
