@@ -11,7 +11,8 @@ FUZZTIME ?= 30s
 # Long storms of single calls, one after the other: make test has them, and their concurrency others have.
 STORMS   := ^(TestAHostileCentral|TestMutated.*|TestPayloadsTravelByteForByte|TestListsOfALongHistory|TestNoBit.*|TestEveryBit.*|$\
 TestTinkAndStandardLibraryAgree|TestCrashImages|TestTheNthSystemCallFails|TestFlippedBits|TestADamaged.*|TestTheAnchorFindsEveryOlderCopy|$\
-TestAKeyDrainHurtsNobodyElse|TestKeyDrainIsBounded|TestReportsHaveABudget|TestAllPeersGetSoManyKeys|TestPoisonedValuesAreNeverUsed|TestIssueAndRenewUnderLoad|TestNothingLeaks)$$
+TestAKeyDrainHurtsNobodyElse|TestKeyDrainIsBounded|TestReportsHaveABudget|TestAllPeersGetSoManyKeys|TestPoisonedValuesAreNeverUsed|TestIssueAndRenewUnderLoad|TestNothingLeaks|$\
+TestEveryEditIsDetected|TestAMillionEntriesVerify)$$
 RACE     ?= ./crypto/keyring ./storage/... ./proxy/... ./cmd/life/... ./cmd/reload/...
 
 export CGO_ENABLED = 0

@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -439,6 +440,56 @@ func TestAnEnclaveWhoseKeyIsInAnHSM(t *testing.T) {
 	})
 	if kept := len(h.wire.bytes()); kept < 4000 {
 		t.Errorf("the proxy kept %d bytes: it was not in between", kept)
+	}
+}
+
+// The key of an enclave whose keys are in an HSM is changed while it serves: it
+// is given both values, and the decrypt API is asked for both; the commands for
+// a stopped enclave ask it, too (S4, S5).
+func TestTheKeyInAnHSMIsChanged(t *testing.T) {
+	h := newHSM(t)
+	a := prepare(t, sandbox.Options{})
+	v := a.VASPs[0]
+	before, after := h.wrap("alpha"), h.wrap("alpha")
+	plain := slices.Clone(v.Enclave.Env)
+	with := func(more ...string) { v.Enclave.Env = append(slices.Clone(plain), more...) }
+	restart := func() {
+		t.Helper()
+		if err := v.Enclave.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Enclave.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	with(h.settings(before)...)
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := verified(t, a)
+	with(append(h.settings(after), "VEGA_ENCRYPTION_KEY_BASE64_PREVIOUS="+before)...)
+	restart()
+	verified(t, a)
+	if got := h.outcomes()["ok"]; got != 3 {
+		t.Errorf("%d keys were given out, want one at first and two for the change", got)
+	}
+	if code, said := operate(t, v, "keys", "rotate-kek"); code != 0 {
+		t.Fatalf("keys rotate-kek: exit %d, said %q", code, said)
+	}
+	with(h.settings(after)...)
+	restart()
+	if row, err := v.Row(t.Context(), first); err != nil || row.Result != "VERIFIED" {
+		t.Errorf("the first verification is %+v, %v", row, err)
+	}
+	if err := v.Enclave.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if code, said := operate(t, v, "db", "check"); code != 0 || !strings.Contains(said, "is whole") {
+		t.Errorf("db check: exit %d, said %q", code, said)
+	}
+	with(h.settings(before)...)
+	if code, said := operate(t, v, "db", "check"); code != 2 || !strings.Contains(said, "those of the enclave") {
+		t.Errorf("db check with the key of before: exit %d, said %q", code, said)
 	}
 }
 
