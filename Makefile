@@ -13,7 +13,7 @@ STORMS   := ^(TestAHostileCentral|TestMutated.*|TestPayloadsTravelByteForByte|Te
 TestTinkAndStandardLibraryAgree|TestCrashImages|TestTheNthSystemCallFails|TestFlippedBits|TestADamaged.*|TestTheAnchorFindsEveryOlderCopy|$\
 TestAKeyDrainHurtsNobodyElse|TestKeyDrainIsBounded|TestReportsHaveABudget|TestAllPeersGetSoManyKeys|TestPoisonedValuesAreNeverUsed|TestIssueAndRenewUnderLoad|TestNothingLeaks|$\
 TestEveryEditIsDetected|TestAMillionEntriesVerify)$$
-RACE     ?= ./crypto/keyring ./storage/... ./proxy/... ./cmd/life/... ./cmd/reload/...
+RACE     ?= $(addprefix ./,crypto/keyring storage/bolt storage/memory proxy proxy/central proxy/edge proxy/outward proxy/relay proxy/vasp cmd/life cmd/reload)
 
 export CGO_ENABLED = 0
 
