@@ -1,16 +1,13 @@
 package enclavecmd
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,10 +31,8 @@ func auditExportCommand(environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o.client.Timeout = 0 // it takes as long as the log is
 			if args[0] == "-" {
-				_, err := o.fetchAudit(c.Context(), from, c.OutOrStdout(), c.ErrOrStderr())
-				return err
+				return o.fetchAudit(c.Context(), from, c.OutOrStdout(), c.ErrOrStderr())
 			}
 			v, err := o.exportAudit(c.Context(), from, args[0], c.ErrOrStderr())
 			if err != nil {
@@ -51,54 +46,36 @@ func auditExportCommand(environ []string) *cobra.Command {
 	return c
 }
 
-// exportAudit leaves a whole export that verifies under the name, readable by
-// this user only, or no file.
-func (o *operator) exportAudit(ctx context.Context, from uint64, name string, stderr io.Writer) (*audit.Verified, error) {
-	if _, err := os.Lstat(name); err == nil {
-		return nil, fmt.Errorf("%s is there already; an export replaces nothing", name)
-	}
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*.part") // mode 0600
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if _, err := o.fetchAudit(ctx, from, f, stderr); err != nil {
-		return nil, err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	v, err := audit.Verify(bufio.NewReaderSize(f, 1<<20), nil, nil)
-	if err != nil {
-		return nil, fmt.Errorf("the export broke off or does not verify: %w", err)
-	}
-	return v, errors.Join(f.Sync(), f.Close(), os.Rename(f.Name(), name), syncDir(dir))
+// exportAudit leaves a whole export that verifies under the name, or no file.
+func (o *operator) exportAudit(ctx context.Context, from uint64, name string, stderr io.Writer) (v *audit.Verified, err error) {
+	err = newFile(name, "an export", func(f *os.File) error {
+		if err := o.fetchAudit(ctx, from, f, stderr); err != nil {
+			return err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		if v, err = audit.Verify(f, nil, nil); err != nil {
+			return fmt.Errorf("the export broke off or does not verify: %w", err)
+		}
+		return nil
+	})
+	return v, err
 }
 
 // fetchAudit copies an export, and shows how far it is.
-func (o *operator) fetchAudit(ctx context.Context, from uint64, w, stderr io.Writer) (int64, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://enclave/audit?from=%d", from), nil)
+func (o *operator) fetchAudit(ctx context.Context, from uint64, w, stderr io.Writer) error {
+	response, err := o.open(ctx, http.MethodGet, fmt.Sprintf("/audit?from=%d", from))
 	if err != nil {
-		return 0, err
-	}
-	response, err := o.client.Do(request)
-	if err != nil {
-		return 0, unreachable(err)
+		return unreachable(err)
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return 0, refusal(response)
-	}
-	bar := newProgress(stderr, response.Header.Get(proxy.HeaderAuditEntries))
-	bar.of = "entries"
+	bar := newProgress(stderr, response.Header.Get(proxy.HeaderAuditEntries), "entries")
 	defer bar.end()
-	n, err := io.Copy(w, &lineCounter{response.Body, bar})
-	if err != nil {
-		return n, fmt.Errorf("the export broke off after %d bytes and does not verify; the enclave's log says why: %w", n, err)
+	if n, err := io.Copy(w, &lineCounter{response.Body, bar}); err != nil {
+		return fmt.Errorf("the export broke off after %d bytes and does not verify; the enclave's log says why: %w", n, err)
 	}
-	return n, nil
+	return nil
 }
 
 // lineCounter takes a step of the bar for each line that is read.
@@ -164,9 +141,9 @@ func auditVerifyCommand() *cobra.Command {
 				defer f.Close()
 				in = f
 			}
-			bar := newProgress(c.ErrOrStderr(), "")
-			bar.of = "entries"
-			v, err := audit.Verify(bufio.NewReaderSize(in, 1<<20), known, bar.step)
+			bar := newProgress(c.ErrOrStderr(), "", "entries")
+			v, err := audit.Verify(in, known, bar.step)
+			bar.end()
 			if err != nil {
 				return fmt.Errorf("%s does not verify: %w", args[0], err)
 			}

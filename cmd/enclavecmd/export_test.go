@@ -33,5 +33,5 @@ var KEKOpener = kekOpener
 
 // ProgressText is what a bar shows, and what a line in a log says.
 func ProgressText(total, done int, terminal bool) string {
-	return (&progress{total: total, done: done, terminal: terminal, begun: time.Now().Add(-time.Second)}).text()
+	return (&progress{of: "verifications", total: total, done: done, terminal: terminal, begun: time.Now().Add(-time.Second)}).text()
 }

@@ -330,28 +330,12 @@ func (o *operator) export(ctx context.Context, dir string, q url.Values, formats
 	return m.Rows, syncDir(filepath.Dir(filepath.Clean(dir)))
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 func (o *operator) fetch(ctx context.Context, dir string, q url.Values, formats []string, stderr io.Writer) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://enclave/history/export?"+q.Encode(), nil)
-	if err != nil {
-		return err
-	}
-	response, err := (&http.Client{Transport: o.client.Transport}).Do(request) // takes as long as it takes
+	response, err := o.open(ctx, http.MethodGet, "/history/export?"+q.Encode())
 	if err != nil {
 		return unreachable(err)
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		answer, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
-		return refusalOf(response.StatusCode, answer)
-	}
 	var files []*os.File
 	defer func() {
 		for _, f := range files {
@@ -368,7 +352,7 @@ func (o *operator) fetch(ctx context.Context, dir string, q url.Values, formats 
 	if err != nil {
 		return err
 	}
-	bar := newProgress(stderr, response.Header.Get(proxy.HeaderExportRows))
+	bar := newProgress(stderr, response.Header.Get(proxy.HeaderExportRows), "verifications")
 	var end *proxy.ExportEnd
 	err = export.EachLine(response.Body, func(line []byte) error {
 		if last, is := bytes.CutPrefix(line, []byte(proxy.ExportEndMark)); is {

@@ -36,7 +36,7 @@ func newOperator(environ []string) (*operator, error) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}
-	return &operator{&http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: dial}}}, nil
+	return &operator{&http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}, nil
 }
 
 // operatorSocket reads the two settings that say where the socket is.
@@ -83,9 +83,34 @@ func (o *operator) call(ctx context.Context, method, path string, in, out any) e
 	return json.Unmarshal(answer, out)
 }
 
+// open asks the running enclave for what is as long as it is, and has no limit
+// of time. A refusal is an error that says why; when nobody answers, see nobody.
+func (o *operator) open(ctx context.Context, method, path string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://enclave"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := (&http.Client{Transport: o.client.Transport}).Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode == http.StatusOK {
+		return response, nil
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	if err != nil {
+		return nil, err
+	}
+	return nil, refusalOf(response.StatusCode, answer)
+}
+
+// nobody says whether there is no enclave to ask.
+func nobody(err error) bool { return errors.Is(err, os.ErrNotExist) || isRefusedConnection(err) }
+
 // unreachable says what to do when nobody answers.
 func unreachable(err error) error {
-	if errors.Is(err, os.ErrNotExist) || isRefusedConnection(err) {
+	if nobody(err) {
 		return fmt.Errorf("no enclave is running here: start it, or set VEGA_DATABASE_FILE or VEGA_OPERATOR_SOCKET as it has them (%w)", err)
 	}
 	return err

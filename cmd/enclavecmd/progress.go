@@ -12,8 +12,8 @@ import (
 // progress says how far something long has come: a bar on a terminal, else a
 // plain line now and then.
 type progress struct {
-	of       string // what is counted; "": verifications
 	w        io.Writer
+	of       string // what is counted
 	terminal bool
 	total    int // 0: nobody knows
 	done     int
@@ -28,10 +28,9 @@ const (
 	linesEvery = 5 * time.Second
 )
 
-func newProgress(w io.Writer, total string) *progress {
+func newProgress(w io.Writer, total, of string) *progress {
 	n, _ := strconv.Atoi(total)
-	p := &progress{w: w, total: n, terminal: isTerminal(w), begun: time.Now(), shown: time.Now()}
-	return p
+	return &progress{w: w, of: of, total: n, terminal: isTerminal(w), begun: time.Now(), shown: time.Now()}
 }
 
 // isTerminal tells a character device from a file or a pipe.
@@ -66,22 +65,15 @@ func (p *progress) show() {
 	p.width = len([]rune(text))
 }
 
-func (p *progress) what() string {
-	if p.of == "" {
-		return "verifications"
-	}
-	return p.of
-}
-
 func (p *progress) text() string {
 	took := time.Since(p.begun)
 	rate := float64(p.done) / max(took.Seconds(), .001)
 	if p.total <= 0 {
-		return fmt.Sprintf("%d %s, %.0f/s", p.done, p.what(), rate)
+		return fmt.Sprintf("%d %s, %.0f/s", p.done, p.of, rate)
 	}
 	part := min(1, float64(p.done)/float64(p.total))
 	if !p.terminal {
-		return fmt.Sprintf("%d of %d %s (%.0f %%), %.0f/s", p.done, p.total, p.what(), 100*part, rate)
+		return fmt.Sprintf("%d of %d %s (%.0f %%), %.0f/s", p.done, p.total, p.of, 100*part, rate)
 	}
 	cells := int(part * barCells)
 	return fmt.Sprintf("[%s%s] %3.0f %%  %d of %d  %.0f/s", strings.Repeat("#", cells), strings.Repeat(".", barCells-cells), 100*part, p.done, p.total, rate)

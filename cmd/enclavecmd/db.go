@@ -18,6 +18,12 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 )
 
+func dbCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
+	c := &cobra.Command{Use: "db", Short: "Look after the history file"}
+	c.AddCommand(checkHistoryCommand(catalog, environ), compactCommand(catalog, environ))
+	return c
+}
+
 func checkHistoryCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Open every value of the history, and find what is damaged, missing or of before", Args: cobra.NoArgs,
@@ -69,4 +75,25 @@ func checkRunning(ctx context.Context, environ []string, w io.Writer) error {
 func notAsWritten(problems []string) error {
 	return fmt.Errorf("the history is not as it was written:\n  %s\nStop the enclave, keep this file as evidence, and restore the newest backup that enclave restore finds whole",
 		strings.Join(problems, "\n  "))
+}
+
+func compactCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
+	return &cobra.Command{
+		Use: "compact", Short: "Rewrite the history file of a stopped enclave without what was deleted from it", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			o, err := openOffline(c.Context(), catalog, environ)
+			if err != nil {
+				return err
+			}
+			before, after, err := bolt.Compact(c.Context(), o.options())
+			switch {
+			case errors.Is(err, fs.ErrNotExist), errors.Is(err, atrest.ErrWrongKEK):
+				return configError{fmt.Errorf("VEGA_DATABASE_FILE and its key must be those of the stopped enclave: %w", err)}
+			case err != nil:
+				return onNetwork(err)
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: from %d to %d bytes, every value checked\n", o.path, before, after)
+			return err
+		},
+	}
 }
