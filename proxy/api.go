@@ -320,6 +320,12 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fail("list verifications", Storage, err)
 	}
+	writeJSON(w, http.StatusOK, listText(rows, count, page, filter.Limit))
+	return nil
+}
+
+// listText is one page of count rows as the contract shows it.
+func listText(rows []*storage.Verification, count, page, limit int) []byte {
 	list := []byte{'['}
 	for i, row := range rows {
 		if i > 0 {
@@ -327,12 +333,11 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) error {
 		}
 		list = append(list, rowText(row)...)
 	}
-	writeJSON(w, http.StatusOK, newText().
+	return newText().
 		raw("count", strconv.AppendInt(nil, int64(count), 10)).
 		raw("page", strconv.AppendInt(nil, int64(page), 10)).
-		raw("rpp", strconv.AppendInt(nil, int64(filter.Limit), 10)).
-		raw("verifications", append(list, ']')).end())
-	return nil
+		raw("rpp", strconv.AppendInt(nil, int64(limit), 10)).
+		raw("verifications", append(list, ']')).end()
 }
 
 // rowText is one row as the contract shows it (2.5): ids and amounts are

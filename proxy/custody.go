@@ -317,23 +317,11 @@ func oppositeOf(row *storage.Verification) identity.VASPID {
 }
 
 func (o *operator) holdHistory(w http.ResponseWriter, r *http.Request) error {
-	return o.changeHold(w, r, true, func(in custodyInput) (*storage.Hold, string, error) {
-		row, err := o.row(r, in.Originating)
-		if err != nil {
-			return nil, "", err
-		}
-		return &storage.Hold{UUID: row.UUID, Originating: row.Originating}, row.UUID.String(), nil
-	})
+	return o.changeHold(w, r, true, o.rowOf)
 }
 
 func (o *operator) releaseHistory(w http.ResponseWriter, r *http.Request) error {
-	return o.changeHold(w, r, false, func(in custodyInput) (*storage.Hold, string, error) {
-		row, err := o.row(r, in.Originating)
-		if err != nil {
-			return nil, "", err
-		}
-		return &storage.Hold{UUID: row.UUID, Originating: row.Originating}, row.UUID.String(), nil
-	})
+	return o.changeHold(w, r, false, o.rowOf)
 }
 
 func (o *operator) holdPeriod(w http.ResponseWriter, r *http.Request) error {
@@ -344,7 +332,15 @@ func (o *operator) releasePeriod(w http.ResponseWriter, r *http.Request) error {
 	return o.changeHold(w, r, false, periodOf)
 }
 
-func periodOf(in custodyInput) (*storage.Hold, string, error) {
+func (o *operator) rowOf(r *http.Request, in custodyInput) (*storage.Hold, string, error) {
+	row, err := o.row(r, in.Originating)
+	if err != nil {
+		return nil, "", err
+	}
+	return &storage.Hold{UUID: row.UUID, Originating: row.Originating}, row.UUID.String(), nil
+}
+
+func periodOf(_ *http.Request, in custodyInput) (*storage.Hold, string, error) {
 	day, err := time.Parse(time.DateOnly, in.Period)
 	if err != nil {
 		return nil, "", invalid("INVALID-PERIOD", "The period is named by a day in it: write YYYY-MM-DD.")
@@ -352,7 +348,7 @@ func periodOf(in custodyInput) (*storage.Hold, string, error) {
 	return &storage.Hold{From: day}, in.Period, nil
 }
 
-func (o *operator) changeHold(w http.ResponseWriter, r *http.Request, put bool, find func(custodyInput) (*storage.Hold, string, error)) error {
+func (o *operator) changeHold(w http.ResponseWriter, r *http.Request, put bool, find func(*http.Request, custodyInput) (*storage.Hold, string, error)) error {
 	var in custodyInput
 	if err := in.read(w, r, put); err != nil {
 		return err
@@ -361,7 +357,7 @@ func (o *operator) changeHold(w http.ResponseWriter, r *http.Request, put bool, 
 	if err != nil {
 		return err
 	}
-	hold, object, err := find(in)
+	hold, object, err := find(r, in)
 	if err != nil {
 		return err
 	}

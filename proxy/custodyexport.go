@@ -35,20 +35,12 @@ func (o *operator) listHistory(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fail("list verifications", Storage, err)
 	}
-	list := []byte{'['}
 	for i, row := range rows {
-		if i > 0 {
-			list = append(list, ',')
-		}
 		bare := *row
 		bare.IVMS101 = storage.Parts{}
-		list = append(list, rowText(&bare)...)
+		rows[i] = &bare
 	}
-	writeJSON(w, http.StatusOK, newText().
-		raw("count", strconv.AppendInt(nil, int64(count), 10)).
-		raw("page", strconv.AppendInt(nil, int64(page), 10)).
-		raw("rpp", strconv.AppendInt(nil, int64(filter.Limit), 10)).
-		raw("verifications", append(list, ']')).end())
+	writeJSON(w, http.StatusOK, listText(rows, count, page, filter.Limit))
 	return nil
 }
 
