@@ -3,6 +3,8 @@ package identity
 import (
 	"bytes"
 	"crypto/sha512"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,6 +14,24 @@ import (
 // digitGroups is how many groups of five digits show one identity: 60 digits
 // are near 200 bits, too many to search for a second identity that matches.
 const digitGroups = 12
+
+// ParseShown reads the identity that a signed document shows of its signer, in
+// base64 and as the digits that a person compares. Whether it is the right one
+// is for the reader of the document to ask. Errors begin with what is wrong.
+func ParseShown(vasp VASPID, encoded, digits string) (*Public, error) {
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return nil, errors.New("identity is not base64")
+	}
+	p, err := ParsePublic(vasp, raw)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %v", err)
+	}
+	if digits != FingerprintDigits(p) {
+		return nil, errors.New("fingerprint is not that of its identity")
+	}
+	return p, nil
+}
 
 // FingerprintDigits shows an identity as 12 groups of 5 digits separated by
 // spaces, for people: each group is 5 bytes of a SHA-512 modulo 100000.

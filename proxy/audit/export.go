@@ -147,19 +147,12 @@ func ParseCheckpoint(text []byte) (*Checkpoint, error) {
 	if c.Format != CheckpointFormat {
 		return nil, fmt.Errorf("the checkpoint's format is %.40q, this program knows %s", c.Format, CheckpointFormat)
 	}
-	raw, err := base64.StdEncoding.DecodeString(c.Identity)
+	public, err := identity.ParseShown(c.VASP, c.Identity, c.Fingerprint)
 	if err != nil {
-		return nil, errors.New("the checkpoint's identity is not base64")
-	}
-	public, err := identity.ParsePublic(c.VASP, raw)
-	if err != nil {
-		return nil, fmt.Errorf("the checkpoint's identity: %v", err)
+		return nil, fmt.Errorf("the checkpoint's %w", err)
 	}
 	if err := public.Verify(checkpointDomain, s.Checkpoint, s.Signature); err != nil {
 		return nil, errors.New("the checkpoint's signature does not verify: it was changed, or is not this identity's")
-	}
-	if c.Fingerprint != identity.FingerprintDigits(public) {
-		return nil, errors.New("the checkpoint's fingerprint is not that of its identity")
 	}
 	return &c, nil
 }

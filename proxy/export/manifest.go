@@ -111,19 +111,12 @@ func ParseManifest(text, signature []byte) (*Manifest, error) {
 	if m.Format != Format {
 		return nil, fmt.Errorf("the manifest's format is %.40q, this program knows %s", m.Format, Format)
 	}
-	raw, err := base64.StdEncoding.DecodeString(m.Identity)
+	public, err := identity.ParseShown(m.VASP, m.Identity, m.Fingerprint)
 	if err != nil {
-		return nil, errors.New("the manifest's identity is not base64")
-	}
-	public, err := identity.ParsePublic(m.VASP, raw)
-	if err != nil {
-		return nil, fmt.Errorf("the manifest's identity: %v", err)
+		return nil, fmt.Errorf("the manifest's %w", err)
 	}
 	if err := public.Verify(domain, text, signature); err != nil {
 		return nil, errors.New("the manifest's signature does not verify: the manifest was changed, or is not this identity's")
-	}
-	if m.Fingerprint != identity.FingerprintDigits(public) {
-		return nil, errors.New("the manifest's fingerprint is not that of its identity")
 	}
 	return &m, nil
 }
