@@ -364,10 +364,5 @@ var (
 
 func httpsOrUnset(u settings.URL) bool { return !u.IsSet() || u.URL().Scheme == "https" }
 
-// onThisMachine tells whether a URL's host is the loopback, by address or by
-// the one name that always means it.
-func onThisMachine(u settings.URL) bool {
-	host := u.URL().Hostname()
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
-}
+// onThisMachine is outward.ThisMachine of a URL.
+func onThisMachine(u settings.URL) bool { return outward.ThisMachine(u.URL().Hostname()) }

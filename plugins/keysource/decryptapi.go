@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"time"
 
@@ -56,16 +55,11 @@ var _ plugins.RemoteKeySource = (*decryptAPI)(nil)
 
 // Use refuses http to another machine, unless the settings say otherwise.
 func (d *decryptAPI) Use(call plugins.KeyCall) error {
-	if d.endpoint.Scheme == "http" && !call.UnsafeHTTP && !thisMachine(d.endpoint.Hostname()) {
+	if d.endpoint.Scheme == "http" && !call.UnsafeHTTP && !outward.ThisMachine(d.endpoint.Hostname()) {
 		return errors.New("is http to another machine, which would show it the key; use https")
 	}
 	d.call = call
 	return nil
-}
-
-func thisMachine(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 // request and answer are the contract's, with a member each for sealing.

@@ -60,6 +60,14 @@ func (c Class) String() string {
 	return "mixed"
 }
 
+// ThisMachine says whether the host of a URL is this machine by its very text: a
+// loopback address or localhost, wherever that leads, which is judged when it
+// is dialled.
+func ThisMachine(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
+}
+
 // lookupTimeout bounds JudgeHost.
 const lookupTimeout = 2 * time.Second
 

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -55,19 +54,11 @@ func newEndpoint(api, raw string, anyHTTP bool) (*endpoint, error) {
 	case u.Scheme == "https":
 	case u.Scheme != "http":
 		return nil, fmt.Errorf("vasp %s api: the url must begin with https", api)
-	case !anyHTTP && !isLoopback(u.Hostname()):
+	case !anyHTTP && !outward.ThisMachine(u.Hostname()):
 		return nil, fmt.Errorf("vasp %s api: http leaves this machine; use https, or allow it by the setting that says unsafe", api)
 	}
 	e.url = u
 	return e, nil
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }
 
 // address is the host and port that the endpoint's connections go to.
