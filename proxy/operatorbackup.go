@@ -2,10 +2,8 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
@@ -24,32 +22,6 @@ type OperatorStore interface {
 	// Check opens every value and compares all of it with what was written.
 	// What it finds is storage.ErrCorrupt, and names no person.
 	Check(ctx context.Context) error
-}
-
-// CheckView is what a check of the whole history has found; nothing, when it is
-// whole.
-type CheckView struct {
-	Problems []string `json:"problems"`
-}
-
-// check has the history checked while it serves.
-func (o *operator) check(w http.ResponseWriter, r *http.Request) error {
-	control := http.NewResponseController(w)
-	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})); err != nil {
-		return fail("check the history", Internal, err)
-	}
-	if err := o.note(r, audit.CheckHistory, "", ""); err != nil {
-		return err
-	}
-	err := o.log.Check(r.Context())
-	switch {
-	case errors.Is(err, storage.ErrCorrupt):
-		o.Logger.Error("the history is not as it was written", "err", err)
-		return writeView(w, CheckView{strings.Split(err.Error(), "\n")})
-	case err != nil:
-		return fail("check the history", Storage, err)
-	}
-	return writeView(w, CheckView{[]string{}})
 }
 
 // backupPause is how long a caller may leave a piece of the backup unread.

@@ -228,6 +228,25 @@ func (h *hsm) settings(value string) []string {
 	}
 }
 
+// beside is the URL of another server at the API's address, with its
+// certificate.
+func (h *hsm) beside(handler http.HandlerFunc) string {
+	h.t.Helper()
+	pair, err := tls.LoadX509KeyPair(h.file("server.pem"), h.file("server.key"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(handler)
+	server.Listener.Close()
+	if server.Listener, err = net.Listen("tcp", hsmAddress+":0"); err != nil {
+		h.t.Fatal(err)
+	}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	server.StartTLS()
+	h.t.Cleanup(server.Close)
+	return server.URL
+}
+
 // outcomes counts what became of requests for keys, by the API's own log.
 func (h *hsm) outcomes() map[string]int {
 	counted := map[string]int{}
@@ -514,20 +533,9 @@ func TestAWrongIdentityGetsNoKey(t *testing.T) {
 	}
 	keyFile := h.write("own", own)
 	alpha, bravo := h.wrap("alpha", "--key-file", keyFile), h.wrap("bravo", "--key-file", keyFile)
-	redirect := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	redirect := h.beside(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, h.endpoint+"/v1/decrypt", http.StatusTemporaryRedirect)
-	}))
-	pair, err := tls.LoadX509KeyPair(h.file("server.pem"), h.file("server.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	redirect.Listener.Close()
-	if redirect.Listener, err = net.Listen("tcp", hsmAddress+":0"); err != nil {
-		t.Fatal(err)
-	}
-	redirect.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	redirect.StartTLS()
-	defer redirect.Close()
+	})
 	certificate := func(name string) []string {
 		return []string{"VEGA_DECRYPT_API_CLIENT_CERT_FILE=" + h.file(name+".pem"), "VEGA_DECRYPT_API_CLIENT_KEY_FILE=" + h.file(name+".key")}
 	}
@@ -550,7 +558,7 @@ func TestAWrongIdentityGetsNoKey(t *testing.T) {
 		{"a value that was changed", []string{"VEGA_ENCRYPTION_KEY_BASE64=" + flipLast(t, alpha)}, "does-not-open"},
 		{"another's value under our name", []string{"VEGA_ENCRYPTION_KEY_BASE64=" + renamed(t, bravo)}, "does-not-open"},
 		{"http", []string{"VEGA_DECRYPT_API_ENDPOINT=http" + strings.TrimPrefix(h.endpoint, "https") + "/v1/decrypt"}, ""},
-		{"a redirect", []string{"VEGA_DECRYPT_API_ENDPOINT=" + redirect.URL}, ""},
+		{"a redirect", []string{"VEGA_DECRYPT_API_ENDPOINT=" + redirect}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := h.outcomes()
@@ -677,7 +685,7 @@ func newMiddle(t *testing.T, h *hsm) *middle {
 	roots := x509.NewCertPool()
 	roots.AddCert(h.ca)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	m.url = h.beside(func(w http.ResponseWriter, r *http.Request) {
 		status, answer, err := m.pass(r.Context(), client, h.endpoint+r.URL.Path, r)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
@@ -685,19 +693,7 @@ func newMiddle(t *testing.T, h *hsm) *middle {
 		}
 		w.WriteHeader(status)
 		_, _ = w.Write(answer)
-	}))
-	pair, err := tls.LoadX509KeyPair(h.file("server.pem"), h.file("server.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server.Listener.Close()
-	if server.Listener, err = net.Listen("tcp", hsmAddress+":0"); err != nil {
-		t.Fatal(err)
-	}
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	m.url = server.URL
+	})
 	return m
 }
 

@@ -1,7 +1,6 @@
 package sandbox_test
 
 import (
-	"encoding/base64"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -9,9 +8,7 @@ import (
 	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/sandbox"
-	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/storage"
-	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 )
 
 // Both enclaves are killed again and again under load, at any moment, and
@@ -70,7 +67,7 @@ func TestEnclavesAreKilledAgainAndAgainUnderLoad(t *testing.T) {
 		if err := v.Enclave.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		db := historyOf(t, v)
+		db := openHistory(t, v)
 		if err := db.Check(t.Context()); err != nil {
 			t.Errorf("history of %s: %v", v.Name, err)
 		}
@@ -118,28 +115,10 @@ func (l *storm) end() (acknowledged []string) {
 	return l.ids
 }
 
-// historyOf opens the history of a stopped enclave.
-func historyOf(t *testing.T, v *sandbox.VASP) *bolt.DB {
-	t.Helper()
-	key, err := base64.StdEncoding.DecodeString(v.EncryptionKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kek, err := atrest.NewKEK(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := bolt.Open(bolt.Options{Path: v.Database, KEK: kek})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return db
-}
-
 // auditOf is the audit log of a stopped enclave.
 func auditOf(t *testing.T, v *sandbox.VASP) []storage.AuditEntry {
 	t.Helper()
-	db := historyOf(t, v)
+	db := openHistory(t, v)
 	defer db.Close()
 	entries, err := db.Audit(t.Context(), 1, 0)
 	if err != nil {
