@@ -40,6 +40,10 @@ func TestAnOlderHistoryAsksAgainWhileAMessageIsValid(t *testing.T) {
 	clock := proxytest.NewClock(time.Now())
 	w := proxytest.NewWorldAt(t, clock.Now)
 	verified(w)
+	w.Await("B has stored the key that the message will be sealed to", func() bool {
+		keys, err := w.B.History.OwnKeys(t.Context())
+		return err == nil && len(keys) > 0
+	})
 	before := older(t, w.B)
 	id := uuid.New()
 	sealed := question(w, id)
