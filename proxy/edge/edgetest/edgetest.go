@@ -17,6 +17,22 @@ import (
 	"time"
 )
 
+// Receive takes what comes over a channel, or is closed, and fails the test
+// when nothing does for a minute: a test that waits for ever takes the others
+// of its package with it, and says nothing of what it waited for.
+func Receive[T any](t testing.TB, from <-chan T) T {
+	t.Helper()
+	late := time.NewTimer(time.Minute)
+	defer late.Stop()
+	select {
+	case v := <-from:
+		return v
+	case <-late.C:
+		t.Fatal("nothing came for a minute")
+		panic("not reached")
+	}
+}
+
 // Authority is a certificate authority that lives as long as its test.
 type Authority struct {
 	t    testing.TB
