@@ -356,22 +356,34 @@ func TestTheCallersDeadlineHolds(t *testing.T) {
 // 200 at once: each gets its own answer, and connections are used again.
 func TestConcurrentDeliveries(t *testing.T) {
 	sources := sync.Map{}
+	arrived, release := make(chan struct{}, 200), make(chan struct{})
 	endpoint, roots := startCentral(t, "", func(w http.ResponseWriter, r *http.Request) {
 		sources.Store(r.RemoteAddr, true)
+		if v, _ := relay.From(r.Context()); strings.HasSuffix(string(v.Body), ".0") {
+			arrived <- struct{}{}
+			<-release
+		}
 		echo(w, r)
 	})
 	client := newClient(t, endpoint, roots, nil)
 	var all sync.WaitGroup
 	for i := range 200 {
 		all.Go(func() {
-			for range 5 {
-				reply, err := client.Deliver(t.Context(), 42, fmt.Append(nil, "envelope ", i))
-				if err != nil || !strings.HasSuffix(string(reply), fmt.Sprint(": envelope ", i)) {
+			for n := range 5 {
+				envelope := fmt.Sprintf("envelope %d.%d", i, n)
+				reply, err := client.Deliver(t.Context(), 42, []byte(envelope))
+				if err != nil || !strings.HasSuffix(string(reply), ": "+envelope) {
 					t.Errorf("Deliver %d = %q, %v", i, reply, err)
 				}
 			}
 		})
+		if i%20 == 19 { // a handshake has 5 s, which those of 200 at once may need under the race detector
+			for range 20 {
+				edgetest.Receive(t, arrived)
+			}
+		}
 	}
+	close(release) // all 200 are under way
 	all.Wait()
 	connections := 0
 	sources.Range(func(any, any) bool { connections++; return true })
