@@ -31,14 +31,16 @@ func checkHistoryCommand(catalog *plugins.Catalog, environ []string) *cobra.Comm
 			"missing, invented or put back as it was in an older copy is found. A running enclave checks its own; do it in quiet hours.\n" +
 			"That the whole file is an older one is found by VEGA_DATABASE_ANCHOR_FILE.",
 		RunE: func(c *cobra.Command, _ []string) error {
+			// First, for it needs no key: a decrypt API logs each use of one.
+			if err := checkRunning(c.Context(), environ, c.OutOrStdout()); !nobody(err) {
+				return err
+			}
 			o, err := openOffline(c.Context(), catalog, environ)
 			if err != nil {
 				return err
 			}
 			contents, err := bolt.CheckFile(c.Context(), o.options())
 			switch {
-			case errors.Is(err, bolt.ErrInUse):
-				return checkRunning(c.Context(), environ, c.OutOrStdout())
 			case errors.Is(err, fs.ErrNotExist), errors.Is(err, atrest.ErrWrongKEK):
 				return configError{fmt.Errorf("VEGA_DATABASE_FILE and its key must be those of the enclave: %w", err)}
 			case errors.Is(err, storage.ErrCorrupt):

@@ -31,9 +31,6 @@ import (
 // ErrClosed is the answer of a store after Close.
 var ErrClosed = errors.New("store is closed")
 
-// ErrInUse says that another process has the file open.
-var ErrInUse = errors.New("another enclave has it open")
-
 // ErrNetworkFilesystem says that the path is on another machine.
 var ErrNetworkFilesystem = errors.New("a history on a network filesystem may have two writers and lose what was acknowledged")
 
@@ -287,7 +284,7 @@ func openFile(path string, readOnly bool) (db *bbolt.DB, err error) {
 	}
 	db, err = bbolt.Open(path, 0o600, o)
 	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, ErrInUse
+		return nil, errors.New("another enclave has it open")
 	}
 	if err != nil {
 		return nil, err
