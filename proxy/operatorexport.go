@@ -15,55 +15,6 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
-// An operator may read the history, too. What is read is written down before
-// it is shown; filters are not, for they may name an account.
-
-// listHistory answers as the backend's list does, without the personal parts.
-func (o *operator) listHistory(w http.ResponseWriter, r *http.Request) error {
-	query, err := readQuery(r)
-	if err != nil {
-		return err
-	}
-	filter, page, err := readFilter(query)
-	if err != nil {
-		return err
-	}
-	if err := o.note(r, audit.ListHistory, "", ""); err != nil {
-		return err
-	}
-	rows, count, err := o.History.List(r.Context(), filter)
-	if err != nil {
-		return fail("list verifications", Storage, err)
-	}
-	for i, row := range rows {
-		bare := *row
-		bare.IVMS101 = storage.Parts{}
-		rows[i] = &bare
-	}
-	writeJSON(w, http.StatusOK, listText(rows, count, page, filter.Limit))
-	return nil
-}
-
-func (o *operator) showHistory(w http.ResponseWriter, r *http.Request) error {
-	row, err := o.row(r, r.URL.Query().Get("originatingVaspId"))
-	if err != nil {
-		return err
-	}
-	if err := o.note(r, audit.ShowHistory, row.UUID.String(), ""); err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, rowText(row))
-	return nil
-}
-
-// note writes an entry of its own.
-func (o *operator) note(r *http.Request, verb, object, reason string) error {
-	if err := o.History.Apply(r.Context(), &storage.Change{Audit: []storage.AuditEntry{o.entry(r, verb, object, reason)}}); err != nil {
-		return fail("write the audit entry", Storage, err)
-	}
-	return nil
-}
-
 // exportFilters are the names of the query that an export knows.
 var exportFilters = []string{
 	"fromDate", "toDate", "symbol", "network", "txHash", "result", "actionType", "oppositeVaspId",
