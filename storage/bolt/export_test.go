@@ -258,8 +258,8 @@ func KeyOf(bucketName string, key, value []byte) (number uint32, numbered bool, 
 
 // RotateAtOnce leaves out the pauses of a rotation; RotateNever makes each as
 // long as a test, after one step.
-func (db *DB) RotateAtOnce() { db.rotatePause = 0 }
-func (db *DB) RotateNever()  { db.rotatePause = 1 << 50 }
+func (db *DB) RotateAtOnce() { db.rotatePause.Store(0) }
+func (db *DB) RotateNever()  { db.rotatePause.Store(1 << 50) }
 
 // ReadAround finds one row in a reading that began before meanwhile ran.
 func (db *DB) ReadAround(v *storage.Verification, meanwhile func()) error {

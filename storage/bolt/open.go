@@ -93,8 +93,8 @@ type DB struct {
 
 	tallies tallies // of chapters that lists have read
 
-	rotate      chan struct{} // wakes the rotation of data keys
-	rotatePause time.Duration
+	rotate      chan struct{}          // wakes the rotation of data keys
+	rotatePause atomic.Int64           // nanoseconds; tests change it
 	tended      chan struct{}          // closed when the rotation has ended
 	stalled     atomic.Pointer[string] // why it does not go on
 	checking    *rotationRecord        // its own
@@ -173,8 +173,9 @@ func newDB(o *Options, file *bbolt.DB) (*DB, error) {
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
 		unsaved: map[uint32]bool{},
-		rotate:  make(chan struct{}, 1), rotatePause: rotatePause, tended: make(chan struct{}),
+		rotate:  make(chan struct{}, 1), tended: make(chan struct{}),
 	}
+	db.rotatePause.Store(int64(rotatePause))
 	db.close = sync.OnceValue(db.shut)
 	if err := db.load(append([]*atrest.KEK{o.KEK}, o.Others...)); err != nil {
 		return nil, err

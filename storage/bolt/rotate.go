@@ -203,7 +203,7 @@ func (db *DB) rotateAll() error {
 		if done || err != nil {
 			return err
 		}
-		if !db.pause(db.rotatePause) {
+		if !db.pause(time.Duration(db.rotatePause.Load())) {
 			return ErrClosed
 		}
 	}
