@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +111,13 @@ func TestAnExportVerifies(t *testing.T) {
 	}
 }
 
+// flipSpare changes one of the four bits of a base64 character that the last
+// one before == has to spare.
+func flipSpare(c, bit byte) byte {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	return alphabet[strings.IndexByte(alphabet, c)^1<<bit]
+}
+
 // No byte of any file can be changed, no row left out, added or moved, and no
 // file exchanged, also not by who signs with an identity of his own.
 func TestAChangedExportIsRefused(t *testing.T) {
@@ -139,6 +147,22 @@ func TestAChangedExportIsRefused(t *testing.T) {
 		}
 		put(t, original, name, b)
 	}
+	// Each other spelling of the same signature: the spare bits of the last
+	// character, a line end inside.
+	signature := get(t, original, export.SignatureFile)
+	last := bytes.IndexByte(signature, '=') - 1
+	for bit := range 4 {
+		for _, spelling := range [][]byte{
+			slices.Concat(signature[:last], []byte{flipSpare(signature[last], byte(bit))}, signature[last+1:]),
+			slices.Insert(bytes.Clone(signature), last, '\n'),
+		} {
+			put(t, original, export.SignatureFile, spelling)
+			if _, err := export.Verify(original); err == nil && !bytes.Equal(spelling, signature) {
+				t.Errorf("the signature spelt %q verifies as %q does", spelling, signature)
+			}
+		}
+	}
+	put(t, original, export.SignatureFile, signature)
 	if _, err := export.Verify(original); err != nil {
 		t.Fatalf("as it was: %v", err)
 	}

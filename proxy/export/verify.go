@@ -27,9 +27,9 @@ func Verify(dir string) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	signature, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(encoded)))
+	signature, err := parseSignature(encoded)
 	if err != nil {
-		return nil, fmt.Errorf("%s is not base64", SignatureFile)
+		return nil, fmt.Errorf("%s %w", SignatureFile, err)
 	}
 	m, err := ParseManifest(text, signature)
 	if err != nil {
@@ -49,6 +49,17 @@ func Verify(dir string) (*Manifest, error) {
 		return nil, errors.New("the manifest names no file")
 	}
 	return m, m.verifyRows(dir)
+}
+
+// parseSignature reads what SignatureFile has. One signature has one spelling:
+// the spare bits of its last character are zero, and no line end is inside.
+func parseSignature(encoded []byte) ([]byte, error) {
+	text := string(bytes.TrimSpace(encoded))
+	signature, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || base64.StdEncoding.EncodeToString(signature) != text {
+		return nil, errors.New("is not base64 as an enclave writes it")
+	}
+	return signature, nil
 }
 
 func (f *File) verify(dir string) error {
