@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -286,6 +287,38 @@ func TestADirectoryThatHangsHoldsNobodyUp(t *testing.T) {
 			_, answer := w.A.Call(http.MethodGet, "/v1/vasps", nil)
 			return contains(answer, "renamed")
 		})
+	})
+}
+
+// An operator is told once that central cannot reach this enclave, also when it
+// never could, and once that it can.
+func TestCentralsWordOfUsIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const gone, there = `"msg":"central cannot reach this enclave`, `"msg":"central reaches this enclave`
+		w := proxytest.NewWorld(t)
+		says := func(health string) {
+			w.Central.EditDirectory(func(d *relay.Directory) {
+				for i := range d.VASPs {
+					d.VASPs[i].Health = health
+				}
+			})
+		}
+		told := func(when string, lost, found int) {
+			t.Helper()
+			time.Sleep(2 * time.Minute)
+			if a, b := strings.Count(w.A.Log.String(), gone), strings.Count(w.A.Log.String(), there); a != lost || b != found {
+				t.Errorf("%s: told %d times that we are lost, %d times that we are found; want %d and %d", when, a, b, lost, found)
+			}
+		}
+		told("up since the start", 0, 1)
+		says(relay.Down)
+		told("down", 1, 1)
+		says(relay.Up)
+		told("up again", 1, 2)
+		w.A.Stop()
+		says(relay.Down)
+		w.A.Start()
+		told("never reached since the start", 2, 2)
 	})
 }
 

@@ -23,7 +23,7 @@ import (
 // so that central's absence does not stop the enclave from accepting work.
 type directory struct {
 	mu       sync.RWMutex
-	up       atomic.Bool // as central last said of us
+	reach    reach
 	misnamed atomic.Bool // said so already
 	members  map[identity.VASPID]relay.Member
 	list     []relay.Member
@@ -43,6 +43,44 @@ const (
 	// directoryLimit ends a request that outlived all who wait for it.
 	directoryLimit = 5 * time.Second
 )
+
+// reach follows what central says of us. It is used by one refresh at a time.
+type reach struct {
+	last  reached
+	since time.Time // when central first said, of this absence, that we are down
+}
+
+// reached is what there is to tell the operator, once for each change.
+type reached int
+
+const (
+	nothing reached = iota
+	found
+	lost
+)
+
+// firstLook is what central gets to look for an enclave that it has not reached
+// yet, before its word that we are down is one to act upon.
+const firstLook = 15 * time.Second
+
+// heard says what to tell of central's word at now: an enclave that central
+// reached is lost at once, one that it never reached after firstLook.
+func (r *reach) heard(up bool, now time.Time) reached {
+	if !up && r.since.IsZero() {
+		r.since = now
+	}
+	was := r.last
+	switch {
+	case up:
+		*r = reach{last: found}
+	case was == found, now.Sub(r.since) >= firstLook:
+		r.last = lost
+	}
+	if r.last == was {
+		return nothing
+	}
+	return r.last
+}
 
 func (d *directory) replace(list []relay.Member, at time.Time) {
 	members := make(map[identity.VASPID]relay.Member, len(list))
@@ -202,8 +240,11 @@ func (e *Enclave) lookAtOurselves(fresh *relay.Directory, ours *ownIdentity, sho
 	}
 	us := fresh.VASPs[i]
 	up := us.Health == relay.Up
-	if was := e.books.up.Swap(up); was && !up {
-		e.Logger.Warn("central cannot reach this enclave: does its certificate fit the endpoint, and does VEGA_CENTRAL_ALLOWLIST have central's address?", "endpoint", e.PublicEndpoint)
+	switch e.books.reach.heard(up, e.Now()) {
+	case found:
+		e.Logger.Info("central reaches this enclave", "endpoint", e.PublicEndpoint)
+	case lost:
+		e.Logger.Warn("central cannot reach this enclave: does its certificate fit the endpoint, does central trust who issued it, and does VEGA_CENTRAL_ALLOWLIST have central's address?", "endpoint", e.PublicEndpoint)
 	}
 	e.metrics.reached.Set(map[bool]float64{true: 1}[up])
 	chain, err := base64.StdEncoding.DecodeString(us.Identity)
