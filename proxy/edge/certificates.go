@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
 // Certificates is where the listener's certificates come from. Methods are
@@ -35,8 +37,8 @@ type Files struct {
 var _ Certificates = (*Files)(nil)
 
 // FileCertificates reads a PEM chain, leaf first, and its PEM private key.
-// That they belong together is checked here; that they are valid now is
-// checked by Listen, which has a clock.
+// That they belong together, and are for a server and not weak, is checked here;
+// that they are valid now is checked by Listen, which has a clock.
 func FileCertificates(certFile, keyFile string) (*Files, error) {
 	pair, err := readPair(certFile, keyFile)
 	if err != nil {
@@ -49,8 +51,8 @@ func FileCertificates(certFile, keyFile string) (*Files, error) {
 
 // Reload reads the two files again and shows the new pair from the next
 // handshake on; connections that are open keep theirs. A pair that does not
-// belong together, is not valid at now, or is not for host ("" asks nothing)
-// is an error, and the one before stays.
+// belong together, that every client would refuse, that is not valid at now, or
+// is not for host ("" asks nothing) is an error, and the one before stays.
 func (f *Files) Reload(now time.Time, host string) error {
 	pair, err := readPair(f.certFile, f.keyFile)
 	if err != nil {
@@ -83,6 +85,9 @@ func readPair(certFile, keyFile string) (*tls.Certificate, error) {
 	pair, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		return nil, fmt.Errorf("TLS certificate %s and private key %s: %w", certFile, keyFile, explain(err, chain, key))
+	}
+	if err := outward.JudgeServer(pair.Leaf); err != nil {
+		return nil, fmt.Errorf("TLS certificate %s %w", certFile, err)
 	}
 	return &pair, nil
 }

@@ -2,9 +2,15 @@ package edge_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -61,6 +67,29 @@ func (m *mounted) put(cert, key []byte) {
 func pair(t *testing.T, a *edgetest.Authority, host string, from, until time.Duration) (cert, key []byte) {
 	t.Helper()
 	certFile, keyFile := a.IssueAt(host, time.Now().Add(from), time.Now().Add(until))
+	return readFiles(t, certFile, keyFile)
+}
+
+// weakRSA is a certificate of its own whose key no client takes.
+func weakRSA(t *testing.T, host string) (cert, private []byte) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.ParseIP(host)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+}
+
+func readFiles(t *testing.T, certFile, keyFile string) (cert, key []byte) {
+	t.Helper()
 	cert, err := os.ReadFile(certFile)
 	if err == nil {
 		key, err = os.ReadFile(keyFile)
@@ -87,10 +116,15 @@ func TestReloadKeepsTheLastGoodPair(t *testing.T) {
 	expired, expiredKey := pair(t, a, swapped, -2*time.Hour, -time.Hour)
 	early, earlyKey := pair(t, a, swapped, time.Hour, 2*time.Hour)
 	foreign, foreignKey := pair(t, a, "127.0.0.8", -time.Hour, time.Hour)
+	certFile, keyFile := a.IssueFor(swapped, x509.ExtKeyUsageClientAuth, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	client, clientKey := readFiles(t, certFile, keyFile)
+	weak, weakKey := weakRSA(t, swapped)
 	for name, c := range map[string]struct {
 		cert, key []byte
 		says      string
 	}{
+		"for clients only":         {client, clientKey, "serverAuth"},
+		"RSA of 1024 bits":         {weak, weakKey, "RSA of 2048 bits"},
 		"half a certificate":       {other[:len(other)/2], otherKey, "ends too early"},
 		"half a key":               {other, otherKey[:len(otherKey)/2], "ends too early"},
 		"empty":                    {[]byte{}, []byte{}, "no certificate in the first"},

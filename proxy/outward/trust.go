@@ -161,14 +161,32 @@ func explain(err error) error {
 }
 
 func usable(leaf *x509.Certificate, now time.Time) error {
-	anything := len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0
 	switch {
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("expired at %s: renew it", leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("is not valid before %s: check the clock of this machine", leaf.NotBefore.UTC().Format(time.RFC3339))
-	case !anything && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny):
+	case !fitFor(leaf, x509.ExtKeyUsageClientAuth):
 		return errors.New("is for servers only: get one with the extended key usage clientAuth")
+	}
+	return nil
+}
+
+// fitFor tells whether the issuer lets a certificate be used so.
+func fitFor(leaf *x509.Certificate, usage x509.ExtKeyUsage) bool {
+	anything := len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0
+	return anything || slices.Contains(leaf.ExtKeyUsage, usage) || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
+}
+
+// JudgeServer says why no client of this package accepts a server's own
+// certificate, whatever its issuer, its name and the time; nil when one may. A
+// server asks it before it shows one.
+func JudgeServer(leaf *x509.Certificate) error {
+	switch {
+	case !fitFor(leaf, x509.ExtKeyUsageServerAuth):
+		return errors.New("is not for servers: get one with the extended key usage serverAuth")
+	case isWeak(leaf):
+		return errors.New("has a weak key: get one with RSA of 2048 bits or more, or ECDSA on P-256 or more")
 	}
 	return nil
 }
