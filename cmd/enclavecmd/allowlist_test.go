@@ -33,7 +33,7 @@ func TestTheAllowlistsFileIsReadAgain(t *testing.T) {
 		t.Fatalf("a good file: %v, %d entries", err, p.allowed.Len())
 	}
 	for text, want := range map[string]string{
-		"192.0.2.11\ncentral.example": `VEGA_CENTRAL_ALLOWLIST_FILE: "central.example": domain names are refused`,
+		"192.0.2.11\ncentral.example": `VEGA_CENTRAL_ALLOWLIST_FILE: line 2, "central.example": domain names are refused`,
 		"192.0.2.0/28":                `VEGA_CENTRAL_ALLOWLIST_FILE: "192.0.2.0/28": holds a trusted proxy`,
 		strings.Repeat(" ", 2<<20):    "VEGA_CENTRAL_ALLOWLIST_FILE: longer than",
 		"192.0.2.11 \x00":             "VEGA_CENTRAL_ALLOWLIST_FILE: ",

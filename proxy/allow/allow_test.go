@@ -192,10 +192,13 @@ func TestParseListNamesEveryBadEntry(t *testing.T) {
 	if err == nil {
 		t.Fatal("want refusal")
 	}
-	for _, want := range []string{`"central.example": domain names`, `"10.0.0.0/8": wider than /24`, `x"...: domain names`} {
+	for _, want := range []string{`line 1, "central.example": domain names`, `line 2, "10.0.0.0/8": wider than /24`, `x"...: domain names`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q lacks %q", err, want)
 		}
+	}
+	if _, err := allow.ParseList("192.0.2.1, central.example\n"); err == nil || strings.Contains(err.Error(), "line 1") {
+		t.Errorf("of a single line: %v", err)
 	}
 	if n := strings.Count(err.Error(), "\n"); n != 2 {
 		t.Errorf("%d line breaks, want one line for each of 3 entries", n)

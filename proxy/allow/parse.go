@@ -34,13 +34,15 @@ func ParseList(text string) (*List, error) {
 	}
 	list := new(List)
 	var errs []error
-	for _, entry := range entries(text) {
-		network, err := parseEntry(entry)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", shorten(entry), err))
-			continue
+	for n, line := range lines(text) {
+		for _, entry := range entries(line) {
+			network, err := parseEntry(entry)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s%s: %w", place(text, n), shorten(entry), err))
+				continue
+			}
+			list.addNetwork(network)
 		}
-		list.addNetwork(network)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -61,13 +63,19 @@ func ParseCallers(text string, proxies *List) (*List, error) {
 	return list, nil
 }
 
-func entries(text string) []string {
-	var all []string
-	for line := range strings.Lines(text) {
-		line, _, _ = strings.Cut(line, "#")
-		all = append(all, strings.FieldsFunc(line, isSeparator)...)
+func lines(text string) []string { return strings.SplitAfter(text, "\n") }
+
+// place names a line of a text that has several.
+func place(text string, line int) string {
+	if !strings.Contains(strings.TrimSpace(text), "\n") {
+		return ""
 	}
-	return all
+	return fmt.Sprintf("line %d, ", line+1)
+}
+
+func entries(line string) []string {
+	line, _, _ = strings.Cut(line, "#")
+	return strings.FieldsFunc(line, isSeparator)
 }
 
 func isSeparator(r rune) bool {

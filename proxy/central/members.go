@@ -256,7 +256,7 @@ func (r *reading) texts(who string, e *entry) {
 }
 
 func (r *reading) allow(who string, entries []string, active bool) *allow.List {
-	list, err := allow.ParseList(strings.Join(entries, "\n"))
+	list, err := allow.ParseList(strings.Join(entries, ", "))
 	switch {
 	case err != nil:
 		r.fail(who, "allow", "%w", err)
