@@ -525,8 +525,12 @@ func TestHealthIsPolled(t *testing.T) {
 		w.beta.behave(func(p *party) { p.health = nil })
 		w.eventually(name+": beta is up again", is(relay.Up))
 	}
+	for _, why := range []string{"it answers with status 503", "it says that it is not up", "another instance answers"} {
+		w.eventually("the log says "+why, func() bool { return strings.Contains(w.log.String(), why) })
+	}
 	w.beta.stop()
 	w.eventually("beta was killed and is down", is(relay.Down))
+	w.eventually("the log says why", func() bool { return strings.Contains(w.log.String(), "poll=unreachable err=") })
 	if got := w.count("central_members", "UP") + w.count("central_members", "DOWN"); got != 3 {
 		t.Errorf("members counted: %v, want the 3 active ones", got)
 	}

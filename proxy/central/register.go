@@ -84,7 +84,7 @@ func (s *Server) judge(r *http.Request, from *seat, e *enclave) *problem {
 	}
 	// An enclave that was killed comes back as a new instance while its old
 	// lease runs. Whoever answers where it was tells whether it is gone.
-	if s.ask(context.WithoutCancel(r.Context()), from.member, before) == pollUp {
+	if up, _ := s.ask(context.WithoutCancel(r.Context()), from.member, before); up == pollUp {
 		return &problem{"instance-conflict", http.StatusConflict, relay.CodeInstanceConflict,
 			"Another enclave of this VASP is alive; stop it first, or wait until its lease ends."}
 	}

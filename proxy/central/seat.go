@@ -3,6 +3,7 @@ package central
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -148,13 +149,17 @@ func (s *Server) watch(ctx context.Context, seat *seat) {
 func jitter(d time.Duration) time.Duration { return d*4/5 + rand.N(d*2/5+1) }
 
 func (s *Server) poll(ctx context.Context, seat *seat, e *enclave) {
-	outcome := s.ask(ctx, seat.member, e)
+	outcome, why := s.ask(ctx, seat.member, e)
 	if ctx.Err() != nil {
 		return // we stop: that says nothing of the enclave
 	}
 	s.metrics.polls.WithLabelValues(string(outcome)).Inc()
 	if seat.saw(e, outcome == pollUp) {
-		s.config.Log.Info("health of an enclave changed", "vasp", seat.member.VASPID, "up", outcome == pollUp, "poll", string(outcome))
+		attrs := []any{"vasp", seat.member.VASPID, "up", outcome == pollUp, "poll", string(outcome)}
+		if why != nil {
+			attrs = append(attrs, "err", why)
+		}
+		s.config.Log.Info("health of an enclave changed", attrs...)
 	}
 }
 
@@ -168,29 +173,32 @@ const (
 	pollOther       pollOutcome = "other-instance"
 )
 
-// ask polls once: is the enclave that registered there, and up?
-func (s *Server) ask(ctx context.Context, m *Member, e *enclave) pollOutcome {
+// ask polls once: is the enclave that registered there, and up? The error says
+// why it is not.
+func (s *Server) ask(ctx context.Context, m *Member, e *enclave) (pollOutcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	reply, err := e.endpoint.Do(ctx, relay.Call{
 		Method: http.MethodGet, Path: relay.HealthPath, Recipient: m.VASPID.String(), MaxReply: relay.MaxHealth,
 	})
 	if err != nil {
-		return pollUnreachable
+		return pollUnreachable, err
 	}
 	h, err := readHealth(reply)
 	switch {
-	case err != nil || h.Status != relay.Up:
-		return pollRefused
+	case err != nil:
+		return pollRefused, err
+	case h.Status != relay.Up:
+		return pollRefused, errors.New("it says that it is not up")
 	case h.Instance != e.kept.Registration.Instance:
-		return pollOther
+		return pollOther, errors.New("another instance answers than the one that registered")
 	}
-	return pollUp
+	return pollUp, nil
 }
 
 func readHealth(r *relay.Reply) (*relay.Health, error) {
 	if r.Status != http.StatusOK {
-		return nil, errors.New("not up")
+		return nil, fmt.Errorf("it answers with status %d", r.Status)
 	}
 	return relay.ParseHealth(r.Body)
 }
