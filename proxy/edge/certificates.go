@@ -76,11 +76,11 @@ func (f *Files) Files() []string { return []string{f.certFile, f.keyFile} }
 func readPair(certFile, keyFile string) (*tls.Certificate, error) {
 	chain, err := os.ReadFile(certFile)
 	if err != nil {
-		return nil, fmt.Errorf("read TLS certificate: %w", err)
+		return nil, fmt.Errorf("read TLS certificate: %w; name a file that this user may read", err)
 	}
 	key, err := os.ReadFile(keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("read TLS private key: %w", err)
+		return nil, fmt.Errorf("read TLS private key: %w; name a file that this user may read", err)
 	}
 	pair, err := tls.X509KeyPair(chain, key)
 	if err != nil {

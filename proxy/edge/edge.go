@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 )
 
 // Addresses says who may connect. Contains is called concurrently, with
@@ -80,6 +81,7 @@ type Listener struct {
 	load       *Load
 	exit       Exit
 	clientAuth atomic.Pointer[ClientAuth]
+	aloud      rate.Sometimes // failed handshakes told to the log
 }
 
 // Listen opens the socket, so that a port in use is an error at start and the
@@ -104,6 +106,7 @@ func Listen(ctx context.Context, c Config) (*Listener, error) {
 		Listener: "public", Max: c.MaxInFlight, MaxPerSource: c.MaxInFlightPerSource, MaxBytes: bodyBytes, MaxBytesPerSource: bodyBytesPerSource,
 		Urgent: c.Urgent, Namespace: c.Namespace, Metrics: c.Metrics,
 	})}
+	e.aloud = rate.Sometimes{First: 3, Interval: 10 * time.Second}
 	e.SetClientAuth(c.ClientAuth)
 	return e, nil
 }

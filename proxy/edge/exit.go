@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -106,11 +107,29 @@ func (e *CutOffError) Error() string {
 }
 
 // ListenTCP opens a socket that Drain can close without a reset: not a
-// multipath one, as Go opens by default, which takes no filter.
+// multipath one, as Go opens by default, which takes no filter. The error says
+// what to do.
 func ListenTCP(ctx context.Context, address string) (net.Listener, error) {
 	var c net.ListenConfig
 	c.SetMultipathTCP(false)
-	return c.Listen(ctx, "tcp", address)
+	l, err := c.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, cannotListen(err)
+	}
+	return l, nil
+}
+
+// cannotListen says what to do about it.
+func cannotListen(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w; stop what listens there, or choose another port", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w; this machine has no such address", err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w; choose a port above 1023, or let the program have CAP_NET_BIND_SERVICE", err)
+	}
+	return err
 }
 
 // Drain stops listening and waits for requests in progress, for as long as

@@ -206,9 +206,15 @@ func (e *Listener) shows(r *http.Request) bool {
 	return true
 }
 
-// handshakeFailed leaves a line for debugging: it is a caller's doing.
-func (e *Listener) handshakeFailed(err error) {
-	e.config.Log.Debug("public listener", "err", "TLS handshake: "+err.Error())
+// handshakeFailed leaves a line for debugging: it is a caller's doing. A caller
+// on the list without the client certificate that is asked for is more: either
+// it or what we ask for is set up wrongly.
+func (e *Listener) handshakeFailed(from net.Addr, how result, err error) {
+	level := slog.LevelDebug
+	if how == resultCertificate {
+		e.aloud.Do(func() { level = slog.LevelWarn })
+	}
+	e.config.Log.Log(noContext, level, "TLS handshake failed", "address", addressOf(from).String(), "reason", string(how), "err", err)
 }
 
 // Recover runs next and turns a panic into a 500 of the contract's form (2.0);

@@ -184,7 +184,7 @@ type terminator struct {
 	close   context.CancelFunc
 	working sync.WaitGroup
 	closed  chan struct{} // and no handshake is under way
-	log     func(error)
+	log     func(net.Addr, result, error)
 }
 
 type accepted struct {
@@ -193,7 +193,7 @@ type accepted struct {
 }
 
 // terminate starts to do handshakes on what l accepts. Close it.
-func terminate(l net.Listener, c *tls.Config, m *metrics, log func(error)) *terminator {
+func terminate(l net.Listener, c *tls.Config, m *metrics, log func(net.Addr, result, error)) *terminator {
 	t := &terminator{Listener: l, config: c, metrics: m, done: make(chan accepted), closed: make(chan struct{}), log: log}
 	t.closing, t.close = context.WithCancel(context.Background())
 	t.working.Go(t.run)
@@ -267,7 +267,7 @@ func (t *terminator) shake(raw net.Conn) {
 	err := conn.HandshakeContext(ctx)
 	t.metrics.shook(conn.ConnectionState(), err)
 	if err != nil {
-		t.log(err)
+		t.log(raw.RemoteAddr(), resultOf(err), err)
 		_ = raw.Close()
 		return
 	}

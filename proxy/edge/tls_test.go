@@ -177,6 +177,9 @@ func TestClientCertificates(t *testing.T) {
 				w.eventually(c.name+": counted", func() bool {
 					return w.handshakesBy("client-certificate") > 0
 				})
+				w.eventually(c.name+": told", func() bool {
+					return strings.Contains(w.log.String(), `level=WARN msg="TLS handshake failed" address=`+member+" reason=client-certificate")
+				})
 			}
 		}
 	}

@@ -109,11 +109,11 @@ func ReadRoots(file string) (*x509.CertPool, error) {
 	}
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; name a file that this user may read", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", file)
+		return nil, fmt.Errorf("%s holds no PEM certificate; put the authority's own certificate into it, beginning with -----BEGIN CERTIFICATE-----", file)
 	}
 	return pool, nil
 }

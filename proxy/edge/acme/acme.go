@@ -29,6 +29,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -83,7 +84,9 @@ type Config struct {
 func (c Config) Check() error {
 	var problems []error
 	if u, err := url.Parse(c.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
-		problems = append(problems, errors.New("VEGA_ACME_DIRECTORY: must be an https URL"))
+		problems = append(problems, errors.New("VEGA_ACME_DIRECTORY: must be the https URL of the authority's directory"))
+	} else if isPublicCA(u.Hostname()) && !certmagic.SubjectQualifiesForPublicCert(c.Host) {
+		problems = append(problems, errors.New("VEGA_ENCLAVE_PUBLIC_ENDPOINT: no public authority certifies this host, which is no public name or address; give one, name your own authority with VEGA_ACME_DIRECTORY, or a certificate with VEGA_TLS_CERT_FILE"))
 	}
 	if c.Challenge != TLSALPN01 && c.Challenge != HTTP01 {
 		problems = append(problems, fmt.Errorf("VEGA_ACME_CHALLENGE: must be %s or %s", TLSALPN01, HTTP01))
@@ -94,7 +97,20 @@ func (c Config) Check() error {
 	if _, err := base64.RawURLEncoding.DecodeString(trimMAC(c.MACKey)); err != nil {
 		problems = append(problems, errors.New("VEGA_ACME_EAB_MAC_KEY: is not base64url; take it as the authority shows it"))
 	}
+	if info, err := os.Stat(c.Storage); err == nil && !info.IsDir() {
+		problems = append(problems, fmt.Errorf("VEGA_ACME_STORAGE: %s is a file; name a directory, which may be one that does not exist yet", c.Storage))
+	}
 	return errors.Join(problems...)
+}
+
+// isPublicCA knows the authorities that everybody's browser trusts.
+func isPublicCA(host string) bool {
+	for _, ca := range []string{certmagic.LetsEncryptProductionCA, certmagic.LetsEncryptStagingCA, certmagic.ZeroSSLProductionCA, certmagic.GoogleTrustProductionCA} {
+		if u, err := url.Parse(ca); err == nil && u.Hostname() == host {
+			return true
+		}
+	}
+	return false
 }
 
 // trimMAC takes padding off, which some authorities show.

@@ -3,6 +3,8 @@ package acme_test
 import (
 	"bytes"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -41,22 +43,37 @@ func TestProfiles(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	good := acme.Config{Directory: acme.LetsEncrypt, Challenge: acme.TLSALPN01, KeyID: "kid", MACKey: "c2VjcmV0LWtleQ=="}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := acme.Config{Host: "vasp.example.com", Storage: file + ".acme", Directory: acme.LetsEncrypt, Challenge: acme.TLSALPN01, KeyID: "kid", MACKey: "c2VjcmV0LWtleQ=="}
 	if err := good.Check(); err != nil {
 		t.Errorf("Check = %v", err)
 	}
 	for want, change := range map[string]func(*acme.Config){
-		"VEGA_ACME_DIRECTORY":   func(c *acme.Config) { c.Directory = "http://ca.example/dir" },
-		"VEGA_ACME_CHALLENGE":   func(c *acme.Config) { c.Challenge = "dns-01" },
-		"set both or none":      func(c *acme.Config) { c.KeyID = "" },
-		"VEGA_ACME_EAB_KEY_ID":  func(c *acme.Config) { c.MACKey = "" },
-		"VEGA_ACME_EAB_MAC_KEY": func(c *acme.Config) { c.MACKey = "s3cret key!" },
+		"VEGA_ACME_DIRECTORY":  func(c *acme.Config) { c.Directory = "http://ca.example/dir" },
+		"VEGA_ACME_CHALLENGE":  func(c *acme.Config) { c.Challenge = "dns-01" },
+		"set both or none":     func(c *acme.Config) { c.KeyID = "" },
+		"VEGA_ACME_EAB_KEY_ID": func(c *acme.Config) { c.MACKey = "" },
+		"VEGA_ACME_STORAGE":    func(c *acme.Config) { c.Storage = file },
+		"VEGA_ENCLAVE_PUBLIC_ENDPOINT: no public authority certifies this host": func(c *acme.Config) { c.Host = "10.0.0.7" },
+		"or a certificate with VEGA_TLS_CERT_FILE":                              func(c *acme.Config) { c.Host = "localhost" },
+		"VEGA_ACME_EAB_MAC_KEY":                                                 func(c *acme.Config) { c.MACKey = "s3cret key!" },
 	} {
 		c := good
 		change(&c)
 		if err := c.Check(); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("Check = %v, want %q", err, want)
 		}
+	}
+}
+
+// An authority of one's own certifies what it likes.
+func TestAnInternalAuthorityCertifiesAPrivateAddress(t *testing.T) {
+	c := acme.Config{Host: "10.0.0.7", Directory: "https://ca.internal/dir", Challenge: acme.TLSALPN01}
+	if err := c.Check(); err != nil {
+		t.Errorf("Check = %v", err)
 	}
 }
 
