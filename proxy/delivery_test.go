@@ -294,7 +294,7 @@ func TestADirectoryThatHangsHoldsNobodyUp(t *testing.T) {
 // never could, and once that it can.
 func TestCentralsWordOfUsIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const gone, there = `"msg":"central cannot reach this enclave`, `"msg":"central reaches this enclave`
+		const gone, there = `"msg":"central cannot reach this enclave`, `"msg":"central says that this enclave is up`
 		w := proxytest.NewWorld(t)
 		says := func(health string) {
 			w.Central.EditDirectory(func(d *relay.Directory) {

@@ -242,9 +242,9 @@ func (e *Enclave) lookAtOurselves(fresh *relay.Directory, ours *ownIdentity, sho
 	up := us.Health == relay.Up
 	switch e.books.reach.heard(up, e.Now()) {
 	case found:
-		e.Logger.Info("central reaches this enclave", "endpoint", e.PublicEndpoint)
+		e.Logger.Info("central says that this enclave is up", "endpoint", e.PublicEndpoint)
 	case lost:
-		e.Logger.Warn("central cannot reach this enclave: does its certificate fit the endpoint, does central trust who issued it, and does VEGA_CENTRAL_ALLOWLIST have central's address?", "endpoint", e.PublicEndpoint)
+		e.Logger.Warn("central cannot reach this enclave: does its certificate fit the endpoint, does central trust who issued it, does VEGA_CENTRAL_ALLOWLIST have central's address, and has central the client certificate that VEGA_CENTRAL_CLIENT_CA_FILE or VEGA_CENTRAL_CLIENT_KEY_PINS asks for, if set?", "endpoint", e.PublicEndpoint)
 	}
 	e.metrics.reached.Set(map[bool]float64{true: 1}[up])
 	chain, err := base64.StdEncoding.DecodeString(us.Identity)
