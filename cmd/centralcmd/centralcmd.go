@@ -38,14 +38,16 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 		Use:   "central",
 		Short: "The central server of a Travel Rule alliance",
 		Long: "Central knows an alliance's members, lets each in from its own addresses, and relays\n" +
-			"sealed messages between their enclaves. It can neither read, forge nor keep them.\n\nSettings come from the environment; see `central run --help`.",
+			"sealed messages between their enclaves. It can neither read, forge nor keep them.\n\nSettings come from the environment and from --env-file; see `central run --help`.",
 		SilenceUsage: true, SilenceErrors: true,
 	}
+	from := &settings.Source{Own: environ}
+	root.PersistentFlags().StringVar(&from.File, "env-file", "", settings.FileHelp)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(runCommand(environ), checkCommand(environ), forgetCommand(environ), versionCommand())
+	root.AddCommand(runCommand(from), checkCommand(from), forgetCommand(from), versionCommand())
 	err := root.Execute()
 	var wrong configError
 	switch {
@@ -64,7 +66,7 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 func withSettings(c *cobra.Command) *cobra.Command {
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) {
 		w := c.OutOrStdout()
-		fmt.Fprintf(w, "%s.\n\nUsage:\n  %s\n\nSettings, from the environment:\n", c.Short, c.UseLine())
+		fmt.Fprintf(w, "%s.\n\nUsage:\n  %s\n\n%s\nSettings, from the environment:\n", c.Short, c.UseLine(), c.LocalFlags().FlagUsages()+c.InheritedFlags().FlagUsages())
 		_ = settings.WriteHelp(w, &Settings{})
 	})
 	return c
@@ -82,19 +84,16 @@ func versionCommand() *cobra.Command {
 
 // checkCommand is as strict as can be: what `run` warns about, an unknown
 // variable, is an error here, and every file that a setting names is read.
-func checkCommand(environ []string) *cobra.Command {
+func checkCommand(from *settings.Source) *cobra.Command {
 	return withSettings(&cobra.Command{
 		Use: "check-config", Short: "Say whether run would start with these settings, without starting", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var s Settings
-			warnings, err := settings.Load(Prefix, &s, environ)
+			warnings, unknown, err := from.Judge(Prefix, &s)
 			for _, warning := range warnings {
 				fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", warning)
 			}
-			problems := []error{err}
-			for _, unknown := range settings.Unknown(Prefix, &s, environ) {
-				problems = append(problems, errors.New(unknown.String()))
-			}
+			problems := []error{err, unknown}
 			var p *parts
 			if err == nil {
 				p, err = readParts(&s)
@@ -110,7 +109,7 @@ func checkCommand(environ []string) *cobra.Command {
 }
 
 // forgetCommand is for the day that a member has lost its identity for good.
-func forgetCommand(environ []string) *cobra.Command {
+func forgetCommand(from *settings.Source) *cobra.Command {
 	return &cobra.Command{
 		Use:   "forget-identity VASPID",
 		Short: "Forget a member's identity, so that the next one it registers is taken",
@@ -128,7 +127,7 @@ func forgetCommand(environ []string) *cobra.Command {
 			var s struct {
 				StateFile string `env:"CENTRAL_STATE_FILE" required:"true" doc:"File that central keeps members' identities and registrations in."`
 			}
-			if _, err := settings.Load("CENTRAL_STATE_", &s, environ); err != nil {
+			if _, err := from.Load("CENTRAL_STATE_", &s); err != nil {
 				return configError{err}
 			}
 			id, err := identity.ParseVASPID(args[0])

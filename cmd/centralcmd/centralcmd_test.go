@@ -198,7 +198,7 @@ func TestRunSaysWhatIsInUse(t *testing.T) {
 		}, extra...), io.Discard)
 	}
 	for want, extra := range map[string]string{
-		"public listener":        "CENTRAL_LISTEN=" + p.listen,
+		"CENTRAL_LISTEN: ":       "CENTRAL_LISTEN=" + p.listen,
 		"CENTRAL_METRICS_LISTEN": "CENTRAL_METRICS_LISTEN=" + p.metrics,
 		"another central uses":   "CENTRAL_STATE_FILE=" + filepath.Join(dir, "state.json"),
 	} {

@@ -16,8 +16,9 @@ import (
 // reloading is what can change while central runs, and where it comes from.
 type reloading struct {
 	options runOptions
-	own     []string // the process's environment
+	from    *settings.Source
 	start   *Settings
+	told    settings.News
 	parts   *parts
 	level   *slog.LevelVar
 	log     *slog.Logger
@@ -38,29 +39,29 @@ func (r *reloading) group(metrics prometheus.Registerer) *reload.Group {
 	})
 }
 
-func (r *reloading) settingsFiles() []string {
-	if r.options.envFile == "" {
-		return nil
-	}
-	return []string{r.options.envFile}
-}
+func (r *reloading) settingsFiles() []string { return r.from.Files(r.start) }
 
 // settings reads them all again: the log's level can change, the others are
 // named when they did.
 func (r *reloading) settings() error {
-	environ, err := r.options.environ(r.own)
-	if err != nil {
-		return fmt.Errorf("--env-file: %w", err)
-	}
 	var s Settings
-	if _, err := settings.Load(Prefix, &s, environ); err != nil {
+	warnings, err := r.from.Load(Prefix, &s)
+	if err != nil {
 		return err
 	}
 	r.level.Set(levelOf(s.LogLevel))
 	if _, restart := settings.Changes(r.start, &s); len(restart) > 0 {
 		r.log.Warn("settings changed that need a restart", "settings", strings.Join(restart, ", "))
 	}
+	r.warn(warnings)
 	return nil
+}
+
+// warn says what is not said yet.
+func (r *reloading) warn(warnings []string) {
+	for _, w := range r.told.Of(warnings) {
+		r.log.Warn("settings: " + w)
+	}
 }
 
 func (r *reloading) certificates() error {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -25,7 +26,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
-func runCommand(environ []string) *cobra.Command {
+func runCommand(from *settings.Source) *cobra.Command {
 	var o runOptions
 	c := &cobra.Command{
 		Use: "run", Short: "Run central until SIGTERM or SIGINT", Args: cobra.NoArgs,
@@ -33,49 +34,26 @@ func runCommand(environ []string) *cobra.Command {
 			ctx, hangup, release := life.Watch(context.Background(), "central", c.ErrOrStderr())
 			defer release()
 			o.hangup = hangup
-			return run(ctx, environ, c.ErrOrStderr(), o)
+			return run(ctx, from, c.ErrOrStderr(), o)
 		},
 	}
-	c.Flags().StringVar(&o.envFile, "env-file", "", "read settings from a file of NAME=value lines, too; what changes in it is taken over without a restart, where it can be")
 	return withSettings(c)
 }
 
 // runOptions are what the command line adds to the settings.
 type runOptions struct {
-	envFile string           // "": none
-	hangup  <-chan os.Signal // SIGHUP; nil: never
-}
-
-// environ is the process's own with the env file's lines, which count more.
-func (o runOptions) environ(own []string) ([]string, error) {
-	if o.envFile == "" {
-		return own, nil
-	}
-	f, err := os.Open(o.envFile)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	lines, err := settings.ParseEnvFile(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", o.envFile, err)
-	}
-	return append(own[:len(own):len(own)], lines...), nil
+	hangup <-chan os.Signal // SIGHUP; nil: never
 }
 
 // Run runs central with the settings of environ until ctx ends, and logs to w.
 // It logs "central ready" with the addresses it listens on.
 func Run(ctx context.Context, environ []string, w io.Writer) error {
-	return run(ctx, environ, w, runOptions{})
+	return run(ctx, &settings.Source{Own: environ}, w, runOptions{})
 }
 
-func run(ctx context.Context, own []string, w io.Writer, o runOptions) error {
-	environ, err := o.environ(own)
-	if err != nil {
-		return configError{err}
-	}
+func run(ctx context.Context, from *settings.Source, w io.Writer, o runOptions) error {
 	var s Settings
-	warnings, err := settings.Load(Prefix, &s, environ)
+	warnings, err := from.Load(Prefix, &s)
 	if err != nil {
 		return configError{err}
 	}
@@ -86,9 +64,8 @@ func run(ctx context.Context, own []string, w io.Writer, o runOptions) error {
 	level := new(slog.LevelVar)
 	level.Set(levelOf(s.LogLevel))
 	logger := newLogger(w, level, s.LogFormat)
-	for _, warning := range warnings {
-		logger.Warn("settings: " + warning)
-	}
+	r := &reloading{options: o, from: from, start: &s, parts: p, level: level, log: logger}
+	r.warn(warnings)
 	record, err := openRecord(s.UnsafeRecordFile)
 	if err != nil {
 		return configError{err}
@@ -96,7 +73,7 @@ func run(ctx context.Context, own []string, w io.Writer, o runOptions) error {
 	if record != nil {
 		defer record.Close()
 	}
-	return serve(ctx, &s, p, record, &reloading{options: o, own: own, start: &s, parts: p, level: level, log: logger}, logger)
+	return serve(ctx, &s, p, record, r, logger)
 }
 
 func serve(ctx context.Context, s *Settings, p *parts, record *os.File, r *reloading, logger *slog.Logger) error {
@@ -122,7 +99,11 @@ func serve(ctx context.Context, s *Settings, p *parts, record *os.File, r *reloa
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	defer n.serveWatch(stop)()
-	if n.server, err = central.New(ctx, config); err != nil {
+	n.server, err = central.New(ctx, config)
+	if errors.As(err, new(*net.OpError)) {
+		return fmt.Errorf("CENTRAL_LISTEN: %w", err)
+	}
+	if err != nil {
 		return err
 	}
 	r.server = n.server

@@ -12,29 +12,30 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 )
 
-func auditCommand(environ []string) *cobra.Command {
+func auditCommand(from *settings.Source) *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "The audit log: who did what, when, and how it ended; without personal data"}
-	c.AddCommand(auditExportCommand(environ), auditCheckpointCommand(environ), auditVerifyCommand())
+	c.AddCommand(auditExportCommand(from), auditCheckpointCommand(from), auditVerifyCommand())
 	return c
 }
 
-func auditExportCommand(environ []string) *cobra.Command {
-	var from uint64
+func auditExportCommand(from *settings.Source) *cobra.Command {
+	var first uint64
 	c := &cobra.Command{
 		Use: "export FILE|-", Short: "Write the audit log of the running enclave to a new file, with a signed checkpoint at its end", Args: takes("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
-			o, err := newOperator(environ)
+			o, err := newOperator(from)
 			if err != nil {
 				return err
 			}
 			if args[0] == "-" {
-				return o.fetchAudit(c.Context(), from, c.OutOrStdout(), c.ErrOrStderr())
+				return o.fetchAudit(c.Context(), first, c.OutOrStdout(), c.ErrOrStderr())
 			}
-			v, err := o.exportAudit(c.Context(), from, args[0], c.ErrOrStderr())
+			v, err := o.exportAudit(c.Context(), first, args[0], c.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -42,7 +43,7 @@ func auditExportCommand(environ []string) *cobra.Command {
 			return err
 		},
 	}
-	c.Flags().Uint64Var(&from, "from", 1, "the first entry, such as the one after the last export's")
+	c.Flags().Uint64Var(&first, "from", 1, "the first entry, such as the one after the last export's")
 	return c
 }
 
@@ -94,11 +95,11 @@ func (c *lineCounter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func auditCheckpointCommand(environ []string) *cobra.Command {
+func auditCheckpointCommand(from *settings.Source) *cobra.Command {
 	return &cobra.Command{
 		Use: "checkpoint", Short: "Print a signed checkpoint of the audit log, to be kept where nobody of this machine can change it", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o, err := newOperator(environ)
+			o, err := newOperator(from)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
@@ -18,11 +19,11 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 )
 
-func backupCommand(environ []string) *cobra.Command {
+func backupCommand(from *settings.Source) *cobra.Command {
 	return &cobra.Command{
 		Use: "backup FILE|-", Short: "Copy the history of the running enclave, encrypted, to a new file or to standard output", Args: takes("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
-			o, err := newOperator(environ)
+			o, err := newOperator(from)
 			if err != nil {
 				return err
 			}
@@ -76,11 +77,11 @@ func (o *operator) backupTo(ctx context.Context, name string) (head bolt.BackupH
 	return head, size, err
 }
 
-func restoreCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
+func restoreCommand(catalog *plugins.Catalog, from *settings.Source) *cobra.Command {
 	return &cobra.Command{
 		Use: "restore BACKUP|-", Short: "Make VEGA_DATABASE_FILE, which must not be there, of a backup", Args: takes("BACKUP"),
 		RunE: func(c *cobra.Command, args []string) error {
-			o, err := openOffline(c.Context(), catalog, environ)
+			o, err := openOffline(c.Context(), catalog, from)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
@@ -18,13 +19,13 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
 )
 
-func dbCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
+func dbCommand(catalog *plugins.Catalog, from *settings.Source) *cobra.Command {
 	c := &cobra.Command{Use: "db", Short: "Look after the history file"}
-	c.AddCommand(checkHistoryCommand(catalog, environ), compactCommand(catalog, environ))
+	c.AddCommand(checkHistoryCommand(catalog, from), compactCommand(catalog, from))
 	return c
 }
 
-func checkHistoryCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
+func checkHistoryCommand(catalog *plugins.Catalog, from *settings.Source) *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Open every value of the history, and find what is damaged, missing or of before", Args: cobra.NoArgs,
 		Long: "Opens and authenticates every value of the history, and compares all of them with what was written: what is damaged,\n" +
@@ -32,10 +33,10 @@ func checkHistoryCommand(catalog *plugins.Catalog, environ []string) *cobra.Comm
 			"That the whole file is an older one is found by VEGA_DATABASE_ANCHOR_FILE.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			// First, for it needs no key: a decrypt API logs each use of one.
-			if err := checkRunning(c.Context(), environ, c.OutOrStdout()); !nobody(err) {
+			if err := checkRunning(c.Context(), from, c.OutOrStdout()); !nobody(err) {
 				return err
 			}
-			o, err := openOffline(c.Context(), catalog, environ)
+			o, err := openOffline(c.Context(), catalog, from)
 			if err != nil {
 				return err
 			}
@@ -57,8 +58,8 @@ func checkHistoryCommand(catalog *plugins.Catalog, environ []string) *cobra.Comm
 
 // checkRunning has the enclave that has the file open check it, for as long as
 // it takes.
-func checkRunning(ctx context.Context, environ []string, w io.Writer) error {
-	o, err := newOperator(environ)
+func checkRunning(ctx context.Context, from *settings.Source, w io.Writer) error {
+	o, err := newOperator(from)
 	if err != nil {
 		return err
 	}
@@ -79,11 +80,11 @@ func notAsWritten(problems []string) error {
 		strings.Join(problems, "\n  "))
 }
 
-func compactCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
+func compactCommand(catalog *plugins.Catalog, from *settings.Source) *cobra.Command {
 	return &cobra.Command{
 		Use: "compact", Short: "Rewrite the history file of a stopped enclave without what was deleted from it", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o, err := openOffline(c.Context(), catalog, environ)
+			o, err := openOffline(c.Context(), catalog, from)
 			if err != nil {
 				return err
 			}

@@ -17,7 +17,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/cmd/sandbox"
 )
 
-func demoCommand(_ []string) *cobra.Command {
+func demoCommand() *cobra.Command {
 	var keep, own bool
 	var dir, acme string
 	c := &cobra.Command{

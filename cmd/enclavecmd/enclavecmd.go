@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"strings"
 
@@ -40,13 +39,15 @@ func Main(catalog *plugins.Catalog, args, environ []string, stdout, stderr io.Wr
 		Use:   "enclave",
 		Short: "The Travel Rule enclave of one VASP",
 		Long: "The enclave seals Travel Rule messages end to end, keeps their history encrypted,\n" +
-			"and talks to the VASP's backend in plain JSON on localhost.\n\nSettings come from the environment; see `enclave run --help`.",
+			"and talks to the VASP's backend in plain JSON on localhost.\n\nSettings come from the environment and from --env-file; see `enclave run --help`.",
 		SilenceUsage: true, SilenceErrors: true,
 	}
+	from := &settings.Source{Own: environ}
+	root.PersistentFlags().StringVar(&from.File, "env-file", "", settings.FileHelp)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(catalog, environ), demoCommand(environ), peersCommand(environ), identityCommand(environ), keysCommand(environ), historyCommand(environ), auditCommand(environ), backupCommand(environ), restoreCommand(catalog, environ), dbCommand(catalog, environ), ivms101Command(catalog), configCommand(environ), checkCommand(catalog, environ), healthCommand(environ), versionCommand())
+	root.AddCommand(runCommand(catalog, from), demoCommand(), peersCommand(from), identityCommand(from), keysCommand(from), historyCommand(from), auditCommand(from), backupCommand(from), restoreCommand(catalog, from), dbCommand(catalog, from), ivms101Command(catalog), configCommand(from), checkCommand(catalog, from), healthCommand(from), versionCommand())
 	err := root.ExecuteContext(context.Background())
 	var wrong configError
 	switch {
@@ -79,7 +80,7 @@ func takes(names ...string) cobra.PositionalArgs {
 func withSettings(c *cobra.Command, lead string) *cobra.Command {
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) {
 		w := c.OutOrStdout()
-		fmt.Fprintf(w, "%s\n\nUsage:\n  %s\n\n%s\nSettings, from the environment:\n", lead, c.UseLine(), c.LocalFlags().FlagUsages())
+		fmt.Fprintf(w, "%s\n\nUsage:\n  %s\n\n%s\nSettings, from the environment:\n", lead, c.UseLine(), c.LocalFlags().FlagUsages()+c.InheritedFlags().FlagUsages())
 		_ = settings.WriteHelp(w, &Settings{})
 	})
 	return c
@@ -95,7 +96,7 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-func configCommand(environ []string) *cobra.Command {
+func configCommand(from *settings.Source) *cobra.Command {
 	var markdown bool
 	c := &cobra.Command{
 		Use: "config", Short: "Print the effective settings, secrets masked", Args: cobra.NoArgs,
@@ -104,7 +105,7 @@ func configCommand(environ []string) *cobra.Command {
 				return settings.WriteMarkdown(c.OutOrStdout(), &Settings{})
 			}
 			var s Settings
-			warnings, err := settings.Load(Prefix, &s, environ)
+			warnings, err := from.Load(Prefix, &s)
 			printWarnings(c.ErrOrStderr(), warnings)
 			if err != nil {
 				return configError{err}
@@ -116,62 +117,45 @@ func configCommand(environ []string) *cobra.Command {
 	return c
 }
 
+func warningOf(err error) []string {
+	if err == nil {
+		return nil
+	}
+	return []string{err.Error()}
+}
+
 func printWarnings(w io.Writer, warnings []string) {
 	for _, warning := range warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
 	}
 }
 
-func checkCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
-	var file string
-	c := &cobra.Command{
+func checkCommand(catalog *plugins.Catalog, from *settings.Source) *cobra.Command {
+	return &cobra.Command{
 		Use: "check-config", Short: "Say whether `run` would start with these settings, without starting", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			env := environ
-			if file != "" {
-				more, err := readEnvFile(file)
-				if err != nil {
-					return configError{err}
-				}
-				env = append(env, more...)
-			}
-			if err := checkConfig(c.Context(), catalog, c.ErrOrStderr(), env); err != nil {
+			if err := checkConfig(c.Context(), catalog, c.ErrOrStderr(), from); err != nil {
 				return configError{err}
 			}
 			_, err := fmt.Fprintln(c.OutOrStdout(), "ok: the settings would start an enclave")
 			return err
 		},
 	}
-	c.Flags().StringVar(&file, "env-file", "", "read settings from a file of NAME=value lines, too")
-	return c
-}
-
-func readEnvFile(name string) ([]string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	lines, err := settings.ParseEnvFile(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return lines, nil
 }
 
 // checkConfig is as strict as can be: what `run` warns about, an unknown
 // variable, is an error here, and every file that a setting names is read.
-func checkConfig(ctx context.Context, catalog *plugins.Catalog, stderr io.Writer, environ []string) error {
+func checkConfig(ctx context.Context, catalog *plugins.Catalog, stderr io.Writer, from *settings.Source) error {
 	var s Settings
-	warnings, err := settings.Load(Prefix, &s, environ)
+	warnings, unknown, err := from.Judge(Prefix, &s)
 	printWarnings(stderr, warnings)
-	problems := []error{err}
-	for _, unknown := range settings.Unknown(Prefix, &s, environ) {
-		problems = append(problems, errors.New(unknown.String()))
-	}
+	problems := []error{err, unknown}
 	switch {
 	case err == nil:
-		_, err := readParts(ctx, catalog, &s)
+		p, err := readParts(ctx, catalog, &s)
+		if err == nil {
+			printWarnings(stderr, warningOf(p.emptyAllowlist()))
+		}
 		problems = append(problems, err)
 	case s.Validator != "": // it can be judged by itself
 		_, err := catalog.PayloadValidators.Open(ctx, s.Validator)

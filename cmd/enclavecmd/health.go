@@ -13,7 +13,7 @@ import (
 
 // healthCommand is the probe for a pod: the image has no shell and no curl,
 // and the admin listener is on loopback.
-func healthCommand(environ []string) *cobra.Command {
+func healthCommand(from *settings.Source) *cobra.Command {
 	var live, startup bool
 	c := &cobra.Command{
 		Use: "healthcheck", Short: "Ask the enclave on this machine whether it is ready; exit 0 when it is", Args: cobra.NoArgs,
@@ -30,7 +30,7 @@ func healthCommand(environ []string) *cobra.Command {
 			var s struct {
 				AdminListen settings.Listen `env:"VEGA_ADMIN_LISTEN" envDefault:"127.0.0.1:21118" doc:"Loopback address for /livez, /readyz and /startupz."`
 			}
-			if _, err := settings.Load("VEGA_ADMIN_", &s, environ); err != nil {
+			if _, err := from.Load("VEGA_ADMIN_", &s); err != nil {
 				return configError{err}
 			}
 			if err := probe("http://"+string(s.AdminListen)+path, good); err != nil {
@@ -50,7 +50,7 @@ func probe(url, good string) error {
 	client := &http.Client{Timeout: 3 * time.Second}
 	response, err := client.Get(url)
 	if err != nil {
-		return fmt.Errorf("not alive: %w", err)
+		return fmt.Errorf("not alive, or VEGA_ADMIN_LISTEN is another one than the enclave's (--env-file gives this command its settings): %w", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {

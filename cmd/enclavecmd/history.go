@@ -19,15 +19,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/export"
 )
 
-func historyCommand(environ []string) *cobra.Command {
+func historyCommand(from *settings.Source) *cobra.Command {
 	c := &cobra.Command{Use: "history", Short: "The verifications that this enclave keeps: look, export, hold, erase"}
 	c.AddCommand(
-		historyListCommand(environ), historyShowCommand(environ), historyExportCommand(environ), historyVerifyCommand(),
-		historyEraseCommand(environ), historyHoldCommand(environ), historyReleaseCommand(environ), historyHoldsCommand(environ),
+		historyListCommand(from), historyShowCommand(from), historyExportCommand(from), historyVerifyCommand(),
+		historyEraseCommand(from), historyHoldCommand(from), historyReleaseCommand(from), historyHoldsCommand(from),
 	)
 	return c
 }
@@ -75,12 +76,12 @@ type rowView struct {
 	} `json:"assetInfo"`
 }
 
-func historyListCommand(environ []string) *cobra.Command {
+func historyListCommand(from *settings.Source) *cobra.Command {
 	var filter historyFilter
 	var page, rows int
 	var asJSON bool
 	c := &cobra.Command{Use: "list", Short: "Verifications, newest first, without their personal data", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		o, err := newOperator(environ)
+		o, err := newOperator(from)
 		if err != nil {
 			return err
 		}
@@ -129,10 +130,10 @@ func printable(text string) string {
 	}, text)
 }
 
-func historyShowCommand(environ []string) *cobra.Command {
+func historyShowCommand(from *settings.Source) *cobra.Command {
 	var originating string
 	c := &cobra.Command{Use: "show UUID", Short: "One verification with its personal data, as JSON; that it was read is written to the audit log", Args: takes("UUID"), RunE: func(c *cobra.Command, args []string) error {
-		o, err := newOperator(environ)
+		o, err := newOperator(from)
 		if err != nil {
 			return err
 		}
@@ -147,14 +148,14 @@ func historyShowCommand(environ []string) *cobra.Command {
 	return c
 }
 
-func historyEraseCommand(environ []string) *cobra.Command {
+func historyEraseCommand(from *settings.Source) *cobra.Command {
 	var reason, originating string
 	c := &cobra.Command{
 		Use: "erase UUID --reason CODE", Short: "Erase one verification for good, with an entry that proves it in the audit log", Args: takes("UUID"),
 		RunE: func(c *cobra.Command, args []string) error {
 			var proof struct{ VerificationUUID, ErasedAt, Proof string }
 			in := map[string]string{"reason": reason, "originatingVaspId": originating}
-			if err := custodyCall(c, environ, "/history/"+url.PathEscape(args[0])+"/erase", in, &proof); err != nil {
+			if err := custodyCall(c, from, "/history/"+url.PathEscape(args[0])+"/erase", in, &proof); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(c.OutOrStdout(), "Verification %s was erased at %s.\nThe audit log has: %s\n"+
@@ -169,23 +170,23 @@ func historyEraseCommand(environ []string) *cobra.Command {
 	return c
 }
 
-func custodyCall(c *cobra.Command, environ []string, path string, in map[string]string, out any) error {
-	o, err := newOperator(environ)
+func custodyCall(c *cobra.Command, from *settings.Source, path string, in map[string]string, out any) error {
+	o, err := newOperator(from)
 	if err != nil {
 		return err
 	}
 	return o.call(c.Context(), http.MethodPost, path, in, out)
 }
 
-func historyHoldCommand(environ []string) *cobra.Command {
-	return holdCommand(environ, "hold [UUID] --reason CODE", "Keep a verification, or with --period all of a period, from being erased", "")
+func historyHoldCommand(from *settings.Source) *cobra.Command {
+	return holdCommand(from, "hold [UUID] --reason CODE", "Keep a verification, or with --period all of a period, from being erased", "")
 }
 
-func historyReleaseCommand(environ []string) *cobra.Command {
-	return holdCommand(environ, "release [UUID]", "End a hold", "release")
+func historyReleaseCommand(from *settings.Source) *cobra.Command {
+	return holdCommand(from, "release [UUID]", "End a hold", "release")
 }
 
-func holdCommand(environ []string, use, short, action string) *cobra.Command {
+func holdCommand(from *settings.Source, use, short, action string) *cobra.Command {
 	var reason, originating, period string
 	c := &cobra.Command{Use: use, Short: short, Args: cobra.MaximumNArgs(1), RunE: func(c *cobra.Command, args []string) error {
 		if (len(args) == 1) == (period != "") {
@@ -200,7 +201,7 @@ func holdCommand(environ []string, use, short, action string) *cobra.Command {
 		}
 		var views []proxy.HoldView
 		in := map[string]string{"reason": reason, "originatingVaspId": originating, "period": period}
-		if err := custodyCall(c, environ, path, in, &views); err != nil {
+		if err := custodyCall(c, from, path, in, &views); err != nil {
 			return err
 		}
 		return printHolds(c.OutOrStdout(), views)
@@ -211,9 +212,9 @@ func holdCommand(environ []string, use, short, action string) *cobra.Command {
 	return c
 }
 
-func historyHoldsCommand(environ []string) *cobra.Command {
+func historyHoldsCommand(from *settings.Source) *cobra.Command {
 	return &cobra.Command{Use: "holds", Short: "All legal holds", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		o, err := newOperator(environ)
+		o, err := newOperator(from)
 		if err != nil {
 			return err
 		}
@@ -274,13 +275,13 @@ func digits(s string) string {
 	}, s)
 }
 
-func historyExportCommand(environ []string) *cobra.Command {
+func historyExportCommand(from *settings.Source) *cobra.Command {
 	var filter historyFilter
 	var formats string
 	c := &cobra.Command{
 		Use: "export DIR", Short: "Write verifications with their personal data to a new directory, with a signed manifest", Args: takes("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
-			o, err := newOperator(environ)
+			o, err := newOperator(from)
 			if err != nil {
 				return err
 			}

@@ -12,22 +12,23 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 )
 
-func keyRotationCommands(environ []string) []*cobra.Command {
+func keyRotationCommands(from *settings.Source) []*cobra.Command {
 	return []*cobra.Command{
-		keysView(environ, "status", "Which key the history is under, and whether data keys are being replaced", printKeyStatus),
-		keysView(environ, "list", "All data keys, and what they are for", printKeys),
-		rotateKEKCommand(environ),
-		rotateDataCommand(environ),
+		keysView(from, "status", "Which key the history is under, and whether data keys are being replaced", printKeyStatus),
+		keysView(from, "list", "All data keys, and what they are for", printKeys),
+		rotateKEKCommand(from),
+		rotateDataCommand(from),
 	}
 }
 
-func keysView(environ []string, use, short string, show func(io.Writer, proxy.KeysView) error) *cobra.Command {
+func keysView(from *settings.Source, use, short string, show func(io.Writer, proxy.KeysView) error) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		o, err := newOperator(environ)
+		o, err := newOperator(from)
 		if err != nil {
 			return err
 		}
@@ -92,7 +93,7 @@ func dateOf(t *time.Time) string {
 	return t.Format(time.DateOnly)
 }
 
-func rotateKEKCommand(environ []string) *cobra.Command {
+func rotateKEKCommand(from *settings.Source) *cobra.Command {
 	var source, valueFile string
 	c := &cobra.Command{
 		Use: "rotate-kek [--value-file FILE] [--source URL]", Short: "Wrap the data keys under another key-encryption key", Args: cobra.NoArgs,
@@ -112,7 +113,7 @@ func rotateKEKCommand(environ []string) *cobra.Command {
 				}
 				in["value"] = value
 			}
-			o, err := newOperator(environ)
+			o, err := newOperator(from)
 			if err != nil {
 				return err
 			}
@@ -156,7 +157,7 @@ func readValueFile(name string, stdin io.Reader) (string, error) {
 	return value, nil
 }
 
-func rotateDataCommand(environ []string) *cobra.Command {
+func rotateDataCommand(from *settings.Source) *cobra.Command {
 	var all bool
 	var period string
 	c := &cobra.Command{
@@ -169,7 +170,7 @@ func rotateDataCommand(environ []string) *cobra.Command {
 			if all && period != "" {
 				return errors.New("give --all or --period, not both")
 			}
-			o, err := newOperator(environ)
+			o, err := newOperator(from)
 			if err != nil {
 				return err
 			}

@@ -14,16 +14,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/plugins/keysource"
 	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
 // keysCommand is about the database key and those that it wraps.
-func keysCommand(environ []string) *cobra.Command {
+func keysCommand(from *settings.Source) *cobra.Command {
 	c := &cobra.Command{Use: "keys", Short: "The keys of the history, and their rotation while the enclave serves"}
 	c.AddCommand(keysWrapCommand())
-	c.AddCommand(keyRotationCommands(environ)...)
+	c.AddCommand(keyRotationCommands(from)...)
 	return c
 }
 

@@ -54,13 +54,13 @@ func openWatch(s *Settings, registry *prometheus.Registry, logger *slog.Logger, 
 	w.listening = w.readiness.Require("listeners", "not open yet")
 	const idle = time.Minute
 	for _, l := range []struct {
-		name, address string
-		routes        edge.Routes
+		name, setting, address string
+		routes                 edge.Routes
 	}{
-		{"metrics", string(s.MetricsListen), metricsRoutes(registry)},
-		{"admin", string(s.AdminListen), w.readiness.Routes()},
+		{"metrics", "VEGA_METRICS_LISTEN", string(s.MetricsListen), metricsRoutes(registry)},
+		{"admin", "VEGA_ADMIN_LISTEN", string(s.AdminListen), w.readiness.Routes()},
 	} {
-		server, err := newServer(l.name, l.address, l.routes.Handler(), idle, logger)
+		server, err := newServer(l.name, l.setting, l.address, l.routes.Handler(), idle, logger)
 		if err != nil {
 			return nil, errors.Join(err, w.closeUnserved())
 		}

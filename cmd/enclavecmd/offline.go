@@ -22,7 +22,7 @@ func (o *offline) options() bolt.Options {
 
 // openOffline reads the settings of the history and of its key, and no others.
 // A remote source is asked once.
-func openOffline(ctx context.Context, catalog *plugins.Catalog, environ []string) (*offline, error) {
+func openOffline(ctx context.Context, catalog *plugins.Catalog, from *settings.Source) (*offline, error) {
 	var s struct {
 		DatabaseFile       string          `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" group:"-" doc:"The history."`
 		UnsafeNetwork      bool            `env:"VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM" envDefault:"false" doc:"Wherever it lies."`
@@ -39,7 +39,7 @@ func openOffline(ctx context.Context, catalog *plugins.Catalog, environ []string
 		AuthorizationToken settings.Secret `env:"VEGA_VERIFICATION_AUTHORIZATION_TOKEN" secret:"true" doc:"Who asks there."`
 		AuthorizationKey   string          `env:"VEGA_VERIFICATION_AUTHORIZATION_KEY" doc:"In which header."`
 	}
-	if _, err := settings.Load("VEGA_OPERATOR_", &s, environ); err != nil {
+	if _, err := from.Load("VEGA_OPERATOR_", &s); err != nil {
 		return nil, configError{err}
 	}
 	all := Settings{

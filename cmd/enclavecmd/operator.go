@@ -28,8 +28,8 @@ import (
 // operator is the client of that socket.
 type operator struct{ client *http.Client }
 
-func newOperator(environ []string) (*operator, error) {
-	path, err := operatorSocket(environ)
+func newOperator(from *settings.Source) (*operator, error) {
+	path, err := operatorSocket(from)
 	if err != nil {
 		return nil, configError{err}
 	}
@@ -40,12 +40,12 @@ func newOperator(environ []string) (*operator, error) {
 }
 
 // operatorSocket reads the two settings that say where the socket is.
-func operatorSocket(environ []string) (string, error) {
+func operatorSocket(from *settings.Source) (string, error) {
 	var s struct {
 		DatabaseFile   string `env:"VEGA_DATABASE_FILE" envDefault:"enclave.db" group:"-" doc:"The history."`
 		OperatorSocket string `env:"VEGA_OPERATOR_SOCKET" doc:"Socket of the operator's commands."`
 	}
-	if _, err := settings.Load("VEGA_OPERATOR_", &s, environ); err != nil {
+	if _, err := from.Load("VEGA_OPERATOR_", &s); err != nil {
 		return "", err
 	}
 	return socketPath(s.OperatorSocket, s.DatabaseFile), nil
@@ -131,7 +131,7 @@ func isRefusedConnection(err error) bool {
 	return errors.As(err, &u) && errors.As(u.Err, &failed) && failed.Op == "dial"
 }
 
-func peersCommand(environ []string) *cobra.Command {
+func peersCommand(from *settings.Source) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: "peers", Short: "Whom this enclave exchanges with, and how far it believes them"}
 	c.PersistentFlags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -141,7 +141,7 @@ func peersCommand(environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o, err := newOperator(environ)
+			o, err := newOperator(from)
 			if err != nil {
 				return err
 			}
@@ -159,7 +159,7 @@ func peersCommand(environ []string) *cobra.Command {
 	}
 	c.AddCommand(
 		&cobra.Command{Use: "list", Short: "All counterparties met so far", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-			o, err := newOperator(environ)
+			o, err := newOperator(from)
 			if err != nil {
 				return err
 			}
@@ -173,7 +173,7 @@ func peersCommand(environ []string) *cobra.Command {
 		one("verify VASP-ID DIGITS...", "Make a counterparty verified: type the safety number that its operator reads to you", "verify", takes("VASP-ID", "DIGITS...")),
 		one("accept VASP-ID FINGERPRINT...", "Take a counterparty off hold, or unblock it, without a safety number: give the fingerprint of the identity to believe, as show prints it", "accept", fingerprintToo),
 		one("block VASP-ID", "Stop every exchange with a counterparty at once", "block", takes("VASP-ID")),
-		peerHistoryCommand(environ, &asJSON),
+		peerHistoryCommand(from, &asJSON),
 	)
 	return c
 }
@@ -187,9 +187,9 @@ func fingerprintToo(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-func peerHistoryCommand(environ []string, asJSON *bool) *cobra.Command {
+func peerHistoryCommand(from *settings.Source, asJSON *bool) *cobra.Command {
 	return &cobra.Command{Use: "history VASP-ID", Short: "Every change of a counterparty's identity, from the audit log", Args: takes("VASP-ID"), RunE: func(c *cobra.Command, args []string) error {
-		o, err := newOperator(environ)
+		o, err := newOperator(from)
 		if err != nil {
 			return err
 		}
@@ -242,13 +242,13 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-func identityCommand(environ []string) *cobra.Command {
+func identityCommand(from *settings.Source) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: "identity", Short: "Who this enclave is to others"}
 	c.PersistentFlags().BoolVar(&asJSON, "json", false, "print JSON")
 	ask := func(method, path string) func(*cobra.Command, []string) error {
 		return func(c *cobra.Command, _ []string) error {
-			o, err := newOperator(environ)
+			o, err := newOperator(from)
 			if err != nil {
 				return err
 			}

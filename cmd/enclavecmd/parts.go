@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -102,7 +103,7 @@ func (p *parts) readCertificates(s *Settings) error {
 			err = errors.Join(files.ValidAt(time.Now()), covers(files, host))
 			p.certificates = files
 		}
-		return named("VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE", err)
+		return named(s.pairSettings(err), err)
 	}
 	roots, err := outward.ReadRoots(s.ACMERootsFile)
 	p.automatic = acme.Config{
@@ -111,6 +112,18 @@ func (p *parts) readCertificates(s *Settings) error {
 		Challenge: s.ACMEChallenge, HTTPListen: string(s.ACMEHTTPListen), Storage: s.ACMEStorageDir(),
 	}
 	return errors.Join(named("VEGA_ACME_ROOTS_FILE", err), p.automatic.Check())
+}
+
+// pairSettings are those that a failure to read the pair is about.
+func (s *Settings) pairSettings(err error) string {
+	var at *fs.PathError
+	switch {
+	case s.TLSCertFile != s.TLSKeyFile && errors.As(err, &at) && at.Path == s.TLSCertFile:
+		return "VEGA_TLS_CERT_FILE"
+	case errors.As(err, &at) && at.Path == s.TLSKeyFile:
+		return "VEGA_TLS_KEY_FILE"
+	}
+	return "VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE"
 }
 
 // readClientAuth reads what is asked of central's client certificate. It may

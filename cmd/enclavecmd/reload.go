@@ -1,7 +1,6 @@
 package enclavecmd
 
 import (
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -23,8 +22,11 @@ import (
 // from.
 type reloading struct {
 	options runOptions
-	own     []string // the process's environment
+	from    *settings.Source
 	start   *Settings
+	last    *Settings // in force
+	told    settings.News
+	unknown prometheus.Gauge // settings
 	parts   *parts
 	log     *slog.Logger
 
@@ -55,7 +57,8 @@ func (r *reloading) group(metrics prometheus.Registerer) *reload.Group {
 	if files, ok := r.parts.certificates.(*edge.Files); ok {
 		host := r.start.PublicEndpoint.URL().Hostname()
 		sources = append(sources, reload.Source{Name: "certificates", Files: files.Files, Load: func() error {
-			return named("VEGA_TLS_CERT_FILE, VEGA_TLS_KEY_FILE", files.Reload(time.Now(), host))
+			err := files.Reload(time.Now(), host)
+			return named(r.start.pairSettings(err), err)
 		}})
 	}
 	for _, trust := range []struct {
@@ -85,15 +88,9 @@ func (r *reloading) clientFiles() []string {
 // settingsFiles are the env file, and the files of those secrets that can
 // change.
 func (r *reloading) settingsFiles() []string {
-	environ, err := r.options.environ(r.own)
-	if err != nil {
-		environ = r.own
-	}
-	files := settings.SecretFiles(r.start, environ)
-	for _, file := range []string{r.options.envFile, r.start.AllowlistFile} {
-		if file != "" {
-			files = append(files, file)
-		}
+	files := r.from.Files(r.start)
+	if r.start.AllowlistFile != "" {
+		files = append(files, r.start.AllowlistFile)
 	}
 	return files
 }
@@ -101,21 +98,35 @@ func (r *reloading) settingsFiles() []string {
 // settings reads them all again. Those that can change are judged together and
 // then taken over; those that cannot are named.
 func (r *reloading) settings() error {
-	environ, err := r.options.environ(r.own)
+	environ, err := r.from.Environ()
 	if err != nil {
-		return fmt.Errorf("--env-file: %w", err)
+		return err
 	}
 	var s Settings
-	if _, err := settings.Load(Prefix, &s, environ); err != nil {
+	warnings, err := settings.Load(Prefix, &s, environ)
+	if err != nil {
 		return err
 	}
 	if err := r.take(&s); err != nil {
 		return err
 	}
+	if taken, _ := settings.Changes(r.last, &s); len(taken) > 0 {
+		r.log.Info("settings changed and are in force", "settings", strings.Join(taken, ", "))
+	}
+	r.last = &s
 	if _, restart := settings.Changes(r.start, &s); len(restart) > 0 {
 		r.log.Warn("settings changed that need a restart", "settings", strings.Join(restart, ", "))
 	}
+	r.unknown.Set(float64(len(settings.Unknown(Prefix, &s, environ))))
+	r.warn(warnings)
 	return nil
+}
+
+// warn says what is not said yet.
+func (r *reloading) warn(warnings []string) {
+	for _, w := range r.told.Of(warnings) {
+		r.log.Warn("settings: " + w)
+	}
 }
 
 // take judges first and changes last, so that it is all or nothing.
@@ -140,7 +151,7 @@ func (r *reloading) take(s *Settings) error {
 	}
 	r.parts.allowed.Swap(list)
 	if err := r.parts.emptyAllowlist(); err != nil {
-		r.log.Warn("settings: " + err.Error())
+		r.log.Error("settings: " + err.Error())
 	}
 	r.api.set(r.enclave.API(s.ServerToken.Reveal()))
 	r.level.Set(levelOf(s.LogLevel))

@@ -3,7 +3,6 @@ package enclavecmd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,7 +22,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 )
 
-func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
+func runCommand(catalog *plugins.Catalog, from *settings.Source) *cobra.Command {
 	var o runOptions
 	c := &cobra.Command{
 		Use: "run", Short: "Run the enclave until SIGTERM or SIGINT", Args: cobra.NoArgs,
@@ -37,40 +36,29 @@ func runCommand(catalog *plugins.Catalog, environ []string) *cobra.Command {
 			ctx, hangup, release := life.Watch(c.Context(), "enclave", c.ErrOrStderr())
 			defer release()
 			o.hangup = hangup
-			return run(ctx, catalog, environ, c.ErrOrStderr(), o)
+			return run(ctx, catalog, from, c.ErrOrStderr(), o)
 		},
 	}
 	c.Flags().BoolVar(&o.replaceIdentity, "replace-identity", false, "once, after the old identity was lost for good: let central take ours in its place; every counterparty then has to accept it")
 	c.Flags().BoolVar(&o.acceptRollback, "accept-rollback", false, "once, with an older history that is meant: go on although VEGA_DATABASE_ANCHOR_FILE knows a newer one")
-	c.Flags().StringVar(&o.envFile, "env-file", "", "read settings from a file of NAME=value lines, too; what changes in it is taken over without a restart, where it can be")
-	return withSettings(c, "Runs the enclave until SIGTERM or SIGINT. SIGHUP reads files and settings again.")
+	return withSettings(c, "Runs the enclave until SIGTERM or SIGINT. SIGHUP reads files and settings again,\nand so does a change of theirs.")
 }
 
 // runOptions are what the command line adds to the settings.
 type runOptions struct {
 	replaceIdentity bool
 	acceptRollback  bool
-	envFile         string           // "": none
 	hangup          <-chan os.Signal // SIGHUP; nil: never
-}
-
-// environ is the process's own with the env file's lines, which count more.
-func (o runOptions) environ(own []string) ([]string, error) {
-	if o.envFile == "" {
-		return own, nil
-	}
-	lines, err := readEnvFile(o.envFile)
-	return append(own[:len(own):len(own)], lines...), err
 }
 
 // Run runs one enclave with the settings of environ until ctx ends, and logs
 // to w. It logs "enclave ready" with the addresses it listens on.
 func Run(ctx context.Context, catalog *plugins.Catalog, environ []string, w io.Writer) error {
-	return run(ctx, catalog, environ, w, runOptions{})
+	return run(ctx, catalog, &settings.Source{Own: environ}, w, runOptions{})
 }
 
-func run(ctx context.Context, catalog *plugins.Catalog, own []string, w io.Writer, o runOptions) error {
-	environ, err := o.environ(own)
+func run(ctx context.Context, catalog *plugins.Catalog, from *settings.Source, w io.Writer, o runOptions) error {
+	environ, err := from.Environ()
 	if err != nil {
 		return configError{err}
 	}
@@ -82,17 +70,18 @@ func run(ctx context.Context, catalog *plugins.Catalog, own []string, w io.Write
 	level := new(slog.LevelVar)
 	level.Set(levelOf(s.LogLevel))
 	logger := newLogger(w, level, s.LogFormat)
-	for _, warning := range warnings {
-		logger.Warn("settings: " + warning)
-	}
+	r := &reloading{options: o, from: from, start: &s, last: &s, level: level, log: logger}
+	r.warn(warnings)
 	limitMemory("/", environ, logger)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	watch, err := openWatch(&s, newRegistry(&s, environ), logger, stop)
+	watch, err := openWatch(&s, newRegistry(&s), logger, stop)
 	if err != nil {
 		return err
 	}
 	defer watch.close()
+	r.unknown = unknownGauge(watch.registry)
+	r.unknown.Set(float64(len(settings.Unknown(Prefix, &s, environ))))
 	p, err := readParts(ctx, catalog, &s)
 	if err != nil {
 		return configError{err}
@@ -101,7 +90,7 @@ func run(ctx context.Context, catalog *plugins.Catalog, own []string, w io.Write
 	if err := unseal(ctx, &s, p, watch, logger); err != nil {
 		return ended(ctx, err)
 	}
-	r := &reloading{options: o, own: own, start: &s, parts: p, level: level, log: logger}
+	r.parts = p
 	return ended(ctx, live(ctx, &s, p, watch, r, logger, stop))
 }
 
@@ -140,31 +129,36 @@ func ended(ctx context.Context, err error) error {
 }
 
 // newRegistry is this process's own: nothing registers itself.
-func newRegistry(s *Settings, environ []string) *prometheus.Registry {
+func newRegistry(s *Settings) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "enclave_build_info", Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": Version},
 	})
 	build.Set(1)
-	unknown := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "enclave_unknown_settings", Help: "Variables that begin with VEGA_ and that nobody reads.",
-	})
-	unknown.Set(float64(len(settings.Unknown(Prefix, s, environ))))
 	unsafe := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "enclave_key_in_environment", Help: "1 while the database key comes from the environment rather than a file.",
 	})
 	if s.plainKey() && !s.EncryptionKey.FromFile() {
 		unsafe.Set(1)
 	}
-	registry.MustRegister(build, unknown, unsafe, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(build, unsafe, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }
 
-// newServer opens one plain HTTP listener, which does not serve yet.
-func newServer(name, address string, h http.Handler, idle time.Duration, logger *slog.Logger) (*life.Server, error) {
+func unknownGauge(metrics prometheus.Registerer) prometheus.Gauge {
+	unknown := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "enclave_unknown_settings", Help: "Variables that begin with VEGA_ and that nobody reads.",
+	})
+	metrics.MustRegister(unknown)
+	return unknown
+}
+
+// newServer opens one plain HTTP listener, which does not serve yet. setting is
+// where its address is from.
+func newServer(name, setting, address string, h http.Handler, idle time.Duration, logger *slog.Logger) (*life.Server, error) {
 	listener, err := edge.ListenTCP(context.Background(), address)
 	if err != nil {
-		return nil, fmt.Errorf("%s listener: %w", name, err)
+		return nil, named(setting, err)
 	}
 	return life.NewServer(name, limitConnections(listener), &http.Server{
 		Handler: edge.Recover(logger, nil, h), ErrorLog: edge.ServerLog(logger, name), IdleTimeout: idle, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second,

@@ -16,6 +16,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/plugins/standard"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge/acme"
 	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
 )
 
@@ -201,6 +202,7 @@ func (s *Settings) Check() []error {
 	rule(s.VerificationSocket == "" || s.callsPlainHTTP(),
 		"VEGA_VERIFICATION_SOCKET: no URL of the VASP API uses it: write those that shall as http://localhost/path")
 	errs = append(errs, s.checkSources()...)
+	errs = append(errs, s.checkListeners()...)
 	_, err := edge.ParsePins(s.ClientKeyPins)
 	rule(err == nil, "%w", named("VEGA_CENTRAL_CLIENT_KEY_PINS", err))
 	if s.plainKey() {
@@ -262,6 +264,26 @@ const requireProxyProtocol = "require"
 // longestSocket is the longest path of a Unix socket that every system
 // connects to, in bytes.
 const longestSocket = 103
+
+// checkListeners wants an address for each listener. Port 0 is always free.
+func (s *Settings) checkListeners() []error {
+	listeners := []struct{ name, address string }{
+		{"VEGA_PUBLIC_LISTEN", string(s.PublicListen)}, {"VEGA_SERVER_PORT", s.ServerAddress()},
+		{"VEGA_METRICS_LISTEN", string(s.MetricsListen)}, {"VEGA_ADMIN_LISTEN", string(s.AdminListen)},
+	}
+	if s.TLSCertFile == "" && s.ACMEChallenge == acme.HTTP01 {
+		listeners = append(listeners, struct{ name, address string }{"VEGA_ACME_HTTP_LISTEN", string(s.ACMEHTTPListen)})
+	}
+	var errs []error
+	for i, a := range listeners {
+		for _, b := range listeners[:i] {
+			if settings.Overlap(a.address, b.address) {
+				errs = append(errs, fmt.Errorf("%s: listens where %s does; give each a port of its own", a.name, b.name))
+			}
+		}
+	}
+	return errs
+}
 
 type namedURL struct {
 	name string
@@ -328,6 +350,8 @@ func (s *Settings) Warnings() []string {
 	warn(s.AnchorFile != "" && filepath.Dir(s.AnchorFile) == filepath.Dir(s.DatabaseFile),
 		"VEGA_DATABASE_ANCHOR_FILE lies beside the history: who puts back an older directory puts back both; set it to a path on another volume")
 	warn(s.ACMETermsAgreed && s.TLSCertFile != "", "VEGA_ACME_TERMS_AGREED does nothing: the certificate is the one that VEGA_TLS_CERT_FILE names")
+	warn(s.ACMEHTTPListen != ":80" && (s.TLSCertFile != "" || s.ACMEChallenge != acme.HTTP01),
+		"VEGA_ACME_HTTP_LISTEN does nothing: it is opened with VEGA_ACME_CHALLENGE=http-01 only")
 	warn(s.PeerTrust == "tofu", "VEGA_PEER_TRUST=tofu takes the central server's word for who a counterparty is at first contact")
 	list = append(list, s.warnOfCustody()...)
 	warn(s.plainKey() && s.EncryptionKey.IsSet() && !s.EncryptionKey.FromFile(),

@@ -110,6 +110,8 @@ func TestSettingsRefuse(t *testing.T) {
 		"VEGA_ACME_CHALLENGE=dns-01":                                     "VEGA_ACME_CHALLENGE: must be one of tls-alpn-01, http-01",
 		"VEGA_ACME_HTTP_LISTEN=80":                                       "VEGA_ACME_HTTP_LISTEN: ",
 		"VEGA_ACME_EMAIL=operator":                                       "VEGA_ACME_EMAIL: is not an address",
+		"VEGA_METRICS_LISTEN=127.0.0.1:21118":                            "VEGA_ADMIN_LISTEN: listens where VEGA_METRICS_LISTEN does; give each a port of its own",
+		"VEGA_PUBLIC_LISTEN=:21117":                                      "VEGA_SERVER_PORT: listens where VEGA_PUBLIC_LISTEN does",
 		"VEGA_NETWORK_ID=" + strings.Repeat("n", 65):                     "VEGA_NETWORK_ID: must be 1 to 64",
 		"VEGA_NETWORK_ID=한국":                                             "VEGA_NETWORK_ID: must be 1 to 64",
 		"VEGA_ALLIANCE_ACCESS_KEY=a\"b c":                                "VEGA_ALLIANCE_ACCESS_KEY: ",
@@ -159,6 +161,17 @@ func TestSettingsRefuse(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: Load = %v, want the one error %q", change, err, want)
 		}
+	}
+}
+
+// A value that cannot be read is one error, and not also a value that is missing.
+func TestSettingsRefuseAWrongValueOnce(t *testing.T) {
+	_, _, err := load("VEGA_TLS_CERT_FILE=", "VEGA_TLS_KEY_FILE=", "VEGA_ACME_TERMS_AGREED=yes")
+	if err == nil || !strings.HasPrefix(err.Error(), "VEGA_ACME_TERMS_AGREED: must be true or false") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("Load = %v", err)
+	}
+	if _, _, err := load("VEGA_TLS_CERT_FILE=", "VEGA_TLS_KEY_FILE=", "VEGA_ACME_TERMS_AGREED=false"); err == nil {
+		t.Error("without a certificate, and the terms refused, it starts")
 	}
 }
 

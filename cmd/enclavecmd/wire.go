@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -74,7 +75,7 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, watch *watch,
 	r.enclave, r.verifier, r.key, r.api = enclave, verifier, allianceKey(s), new(changing)
 	r.api.set(enclave.API(s.ServerToken.Reveal()))
 	if err := p.emptyAllowlist(); err != nil {
-		logger.Warn("settings: " + err.Error())
+		logger.Error("settings: " + err.Error())
 	}
 	public, err := edge.Listen(ctx, edge.Config{
 		Address: string(s.PublicListen), Certificates: certificates, Allow: p.allowed, Sources: p.sources(s),
@@ -82,6 +83,9 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, watch *watch,
 		MaxBody: relay.MaxMessage, Urgent: isHealthPoll, Drain: s.ShutdownGrace.Duration(),
 		Namespace: "enclave", Metrics: registry, Log: logger, Now: time.Now,
 	})
+	if errors.As(err, new(*net.OpError)) {
+		return nil, named("VEGA_PUBLIC_LISTEN", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +98,7 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, watch *watch,
 			return err == nil || errors.Is(err, storage.ErrNotFound)
 		},
 	}
-	backend, err := newServer("backend", s.ServerAddress(), limitBackend(r.api, registry), s.KeepAliveTimeout.Duration(), logger)
+	backend, err := newServer("backend", "VEGA_SERVER_HOST, VEGA_SERVER_PORT", s.ServerAddress(), limitBackend(r.api, registry), s.KeepAliveTimeout.Duration(), logger)
 	if err != nil {
 		return nil, err
 	}

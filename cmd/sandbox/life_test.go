@@ -469,7 +469,7 @@ func TestSettingsChangeWithoutARestart(t *testing.T) {
 	if status("second") != http.StatusUnauthorized || status("first") != http.StatusOK || !reaches() {
 		t.Error("a refused change changed something")
 	}
-	set("VEGA_CENTRAL_ALLOWLIST=127.0.0.4", "VEGA_LOG_LEVEL=info", "VEGA_SERVER_TOKEN=second", "VEGA_VERIFICATION_TIMEOUT_MS=1234567")
+	set("VEGA_CENTRAL_ALLOWLIST=127.0.0.4", "VEGA_LOG_LEVEL=info", "VEGA_SERVER_TOKEN=second", "VEGA_VERIFICATION_TIMEOUT_MS=1234567", "VEGA_LOG_LEVL=debug")
 	if err := v.Enclave.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -477,8 +477,11 @@ func TestSettingsChangeWithoutARestart(t *testing.T) {
 	if status("first") != http.StatusUnauthorized || status("second") != http.StatusOK || reaches() {
 		t.Error("the change after it was not taken over")
 	}
+	if n := sample(metrics(t, v.Metrics), "enclave_unknown_settings"); n != "1" {
+		t.Errorf("enclave_unknown_settings = %s", n)
+	}
 	log := string(read(t, v.Enclave.Log))
-	for _, want := range []string{"VEGA_CENTRAL_ALLOWLIST", "need a restart", "VEGA_VERIFICATION_TIMEOUT_MS"} {
+	for _, want := range []string{"VEGA_CENTRAL_ALLOWLIST", "need a restart", "VEGA_VERIFICATION_TIMEOUT_MS", "settings changed and are in force", "VEGA_LOG_LEVL is not a setting of this program: did you mean VEGA_LOG_LEVEL?"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not say %q", want)
 		}
@@ -517,6 +520,36 @@ func TestHealthcheckAsksEachProbe(t *testing.T) {
 	}
 	if code, out := asks("--live"); code != 1 || !strings.Contains(out, "not alive") {
 		t.Errorf("after its end, healthcheck --live = %d %q", code, out)
+	}
+}
+
+// Whoever runs the enclave with an env file has no settings in his own
+// environment: every command takes the file.
+func TestCommandsTakeTheEnvFile(t *testing.T) {
+	a := start(t, sandbox.Options{})
+	v := a.VASPs[0]
+	file := filepath.Join(a.Dir, "alpha.env")
+	if err := os.WriteFile(file, []byte(strings.Join(v.Enclave.Env, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for command, says := range map[string]string{
+		"healthcheck":   "ready",
+		"peers list":    "VASP  NAME",
+		"identity show": v.ID,
+		"keys status":   "",
+		"history list":  "",
+		"check-config":  "ok",
+		"config":        "VEGA_ADMIN_LISTEN",
+		"db check":      "",
+	} {
+		args := append(strings.Fields(command), "--env-file", file)
+		if code, out := run(t, v.Enclave.Path, []string{}, args...); code != 0 || !strings.Contains(out, says) {
+			t.Errorf("enclave %s = %d %s", strings.Join(args, " "), code, out)
+		}
+	}
+	// Without the file the commands look elsewhere, and say where.
+	if code, out := run(t, v.Enclave.Path, []string{}, "healthcheck"); code != 1 || !strings.Contains(out, "VEGA_ADMIN_LISTEN") || !strings.Contains(out, "--env-file") {
+		t.Errorf("healthcheck without it = %d %s", code, out)
 	}
 }
 

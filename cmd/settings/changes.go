@@ -1,6 +1,9 @@
 package settings
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+)
 
 // Changes compares two structs of one type that Load filled, and gives the
 // names of the settings that differ: those that can be taken over while the
@@ -48,4 +51,20 @@ func SecretFiles(into any, environ []string) []string {
 		}
 	}
 	return files
+}
+
+// News holds the warnings that a program that runs gave last, so that it gives
+// each once for as long as it is true.
+type News struct{ last []string }
+
+// Of gives those of warnings that are not told yet, and takes all as told.
+func (n *News) Of(warnings []string) []string {
+	var fresh []string
+	for _, w := range warnings {
+		if !slices.Contains(n.last, w) {
+			fresh = append(fresh, w)
+		}
+	}
+	n.last = warnings
+	return fresh
 }

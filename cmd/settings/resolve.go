@@ -84,7 +84,7 @@ func (l *load) viaFile(f *field, value string, ok bool) (string, bool) {
 func readSecret(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w; name a file that this user may read", err)
 	}
 	defer file.Close()
 	b, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
@@ -96,7 +96,7 @@ func readSecret(path string) (string, error) {
 	}
 	text := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
 	if text == "" {
-		return "", errors.New("file " + path + " is empty")
+		return "", errors.New("file " + path + " is empty; put the secret into it, in one line")
 	}
 	return text, nil
 }

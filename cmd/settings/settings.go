@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
@@ -71,12 +72,27 @@ func Load(prefix string, into any, environ []string) (warnings []string, err err
 		l.warn("%s", u)
 	}
 	if c, ok := into.(Checker); ok {
-		l.errs = append(l.errs, c.Check()...)
+		l.errs = append(l.errs, l.fresh(c.Check())...)
 	}
 	if w, ok := into.(Warner); ok && len(l.errs) == 0 {
 		l.warnings = append(l.warnings, w.Warnings()...)
 	}
 	return l.warnings, errors.Join(l.errs...)
+}
+
+// fresh leaves out what a rule says of a setting that was found wrong already.
+func (l *load) fresh(errs []error) []error {
+	wrong := map[string]bool{}
+	for _, err := range l.errs {
+		wrong[subject(err)] = true
+	}
+	return slices.DeleteFunc(errs, func(err error) bool { return err == nil || wrong[subject(err)] })
+}
+
+// subject is the name that an error begins with.
+func subject(err error) string {
+	name, _, _ := strings.Cut(err.Error(), " ")
+	return strings.TrimRight(name, ":,")
 }
 
 // load is one call of Load.

@@ -293,6 +293,14 @@ func TestListen(t *testing.T) {
 			t.Errorf("Listen %s: loopback %t, %v, want %t", text, l.Loopback(), err, loopback)
 		}
 	}
+	for pair, want := range map[[2]string]bool{
+		{":80", "127.0.0.1:80"}: true, {"127.0.0.1:80", "127.0.0.1:80"}: true, {"0.0.0.0:80", "127.0.0.1:80"}: true, {"[::]:80", "127.0.0.1:80"}: true, {"0.0.0.0:80", ":80"}: true,
+		{":80", "127.0.0.1:81"}: false, {"127.0.0.1:80", "127.0.0.2:80"}: false, {"0.0.0.0:80", "[::1]:80"}: false, {":0", ":0"}: false, {"", ":80"}: false,
+	} {
+		if settings.Overlap(pair[0], pair[1]) != want || settings.Overlap(pair[1], pair[0]) != want {
+			t.Errorf("Overlap of %q is not %t", pair, want)
+		}
+	}
 	for _, text := range []string{"80", "localhost:80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:080", "127.0.0.1:http", "::1:80"} {
 		if err := new(settings.Listen).UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("Listen %s was accepted", text)

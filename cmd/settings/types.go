@@ -110,6 +110,27 @@ func (l Listen) Loopback() bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
+// Overlap tells whether two addresses, host:port, cannot both be listened on:
+// they have the same port, and the same host or one of them has all.
+func Overlap(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	return hostA == hostB || holds(hostA, hostB) || holds(hostB, hostA)
+}
+
+// holds tells whether to listen on host is to listen on other, too: on all
+// addresses, or on all of IPv4.
+func holds(host, other string) bool {
+	if host == "" || host == "::" {
+		return true
+	}
+	addr, err := netip.ParseAddr(other)
+	return host == "0.0.0.0" && err == nil && addr.Unmap().Is4()
+}
+
 // SettingType names the type in help texts.
 func (Listen) SettingType() string { return "address:port" }
 
