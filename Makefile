@@ -21,6 +21,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 build: ## static binaries into bin/
+	@echo 'building; a minute or two the first time'
 	go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/ ./cmd/enclave ./cmd/central ./cmd/robotvasp
 
 demo: build ## two VASPs and a central server on this machine, step by step (KEEP=1: leave it running, ACME=1: automatic certificates)

@@ -336,8 +336,9 @@ func (a *Certificates) Run(ctx context.Context, public net.Addr) {
 		if err != nil && ctx.Err() == nil {
 			pause = a.pause(err, failures)
 			failures++
-			a.say(err.Error())
-			a.config.Log.Error("no TLS certificate; trying again", "host", a.host, "err", err, "remedy", remedy(err, a.config), "pause", pause.Round(time.Second).String())
+			help := remedy(err, a.config)
+			a.say(err.Error() + "; " + help)
+			a.config.Log.Error("no TLS certificate; trying again", "host", a.host, "err", err, "remedy", help, "pause", pause.Round(time.Second).String())
 		} else {
 			failures = 0
 		}

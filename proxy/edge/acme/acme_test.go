@@ -406,7 +406,7 @@ func TestAnAuthorityThatIsAwayIsWaitedFor(t *testing.T) {
 	w := newWorld(t, server, acme.TLSALPN01, pebble.Options{})
 	w.startEnclave()
 	w.eventually("three attempts failed", func() bool { return w.counted("failed") >= 3 })
-	if err := w.usable(); err == nil || !strings.Contains(err.Error(), "there is no TLS certificate yet") {
+	if err := w.usable(); err == nil || !strings.Contains(err.Error(), "there is no TLS certificate yet") || !strings.Contains(err.Error(), "is VEGA_ACME_DIRECTORY right") {
 		t.Errorf("usable: %v", err)
 	}
 	if conn, err := w.handshake(member, &tls.Config{InsecureSkipVerify: true}); err == nil {
@@ -523,7 +523,7 @@ func TestAFailedRenewalLeavesTheOldCertificate(t *testing.T) {
 	if err := w.certificates.TryToRenew(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("an attempt failed", func() bool { return w.counted("failed") == 1 })
+	w.eventually("an attempt failed", func() bool { return w.counted("failed") >= 1 })
 	w.eventually("the log says so, with a remedy", func() bool {
 		return strings.Contains(w.log.String(), "the TLS certificate was not renewed; the old one serves") && strings.Contains(w.log.String(), "is VEGA_ACME_DIRECTORY right")
 	})
