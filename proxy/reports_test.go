@@ -472,10 +472,10 @@ func TestAReportThatCannotBeStored(t *testing.T) {
 			t.Errorf("%s = %d %s", path, status, answer)
 		}
 	}
+	broken.fail(nil)
 	if r := row(t, w.A, id); r["txHash"] != nil || r["result"] != "VERIFIED" {
 		t.Errorf("row %v %v", r["txHash"], r["result"])
 	}
-	broken.fail(nil)
 	accepted(t, w.A, txPath, txReport(id, "h"))
 	w.Await("B is called back", func() bool { return called(w.B, id) == 1 })
 }

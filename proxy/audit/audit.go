@@ -31,6 +31,8 @@ const (
 	OpenInquiry     = "tx.inquiry-open"       // a counterparty's inquiry was opened and answered
 	Conflict        = "verification.conflict" // a verification id came again with another content
 	LateAnswer      = "verification.late"     // an answer came after the final state
+	Read            = "verification.read"     // our backend read one row
+	List            = "verification.list"     // our backend read a page of rows; the reason is how many
 	PinPeer         = "peer.pin"              // a counterparty's identity was believed on first use
 	FollowPeer      = "peer.follow"           // a counterparty changed its identity, signed by the old one
 	ChangePeer      = "peer.change-pending"   // a counterparty shows an identity without continuity

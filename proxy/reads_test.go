@@ -1,0 +1,61 @@
+package proxy_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
+	"github.com/vasp-enclave/vasp-enclave/proxy/proxytest"
+	"github.com/vasp-enclave/vasp-enclave/storage"
+)
+
+// What the backend reads of the history is in the audit log, with ids and
+// numbers and no filter; when it cannot be written there, nothing is shown, and
+// what does not touch the history is answered all the same (attack G1).
+func TestReadsAreAudited(t *testing.T) {
+	w := proxytest.NewWorld(t)
+	verified(w)
+	id := verify(t, w, request(w))
+	finished(t, w, id)
+	w.A.Stop()
+	var broken breakable
+	w.A.Tweak(broken.into)
+	w.A.Start()
+	reads, lists := len(audited(t, w.A, audit.Read)), len(audited(t, w.A, audit.List))
+	paths := map[string]bool{
+		"/v1/verifications/" + id: true, "/v1/verifications": true, "/v1/verifications?beneficiaryAccount=bc1qsecret": true,
+		"/v1/vasps": false, "/v1/vasps/self": false, "/healthcheck": false,
+	}
+	for path := range paths {
+		ask(t, w.A, http.MethodGet, path, nil)
+	}
+	if status, _ := w.A.Call(http.MethodGet, "/v1/verifications/00000000-0000-4000-8000-000000000000", nil); status != http.StatusNotFound {
+		t.Errorf("an unknown one = %d", status)
+	}
+	now := audited(t, w.A, audit.Read)
+	if len(now) != reads+1 || now[reads].Object != id || now[reads].Actor != audit.Backend || now[reads].Outcome != audit.OK {
+		t.Errorf("of one row read, the entries %+v", now[reads:])
+	}
+	now = audited(t, w.A, audit.List)
+	if len(now) != lists+2 {
+		t.Errorf("of two lists, %d entries", len(now)-lists)
+	}
+	for _, e := range now {
+		if e.Object != "" || e.Reason != "0" && e.Reason != "1" {
+			t.Errorf("a list's entry says %q %q", e.Object, e.Reason)
+		}
+	}
+	broken.fail(storage.ErrReadOnly)
+	for path, touches := range paths {
+		status, answer := w.A.Call(http.MethodGet, path, nil)
+		want := http.StatusOK
+		if touches {
+			want = http.StatusServiceUnavailable
+		}
+		if status != want || touches && (!contains(answer, `"STORAGE-UNAVAILABLE"`) || contains(answer, id)) {
+			t.Errorf("%s without an entry = %d %s, want %d", path, status, answer, want)
+		}
+	}
+	broken.fail(nil)
+	ask(t, w.A, http.MethodGet, "/v1/verifications/"+id, nil)
+}
