@@ -172,9 +172,11 @@ func TestAStorageThatCannotBeUsed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	write(t, file, nil)
 	w := newWorld(t, server, acme.TLSALPN01, pebble.Options{})
-	w.config.Storage = file
-	if _, err := acme.Open(t.Context(), w.config); err == nil || !strings.Contains(err.Error(), "VEGA_ACME_STORAGE, "+file) {
-		t.Errorf("Open = %v", err)
+	for _, storage := range []string{file, filepath.Join(file, "below")} {
+		w.config.Storage = storage
+		if _, err := acme.Open(t.Context(), w.config); err == nil || !strings.Contains(err.Error(), "VEGA_ACME_STORAGE") || !strings.Contains(err.Error(), storage) {
+			t.Errorf("Open = %v", err)
+		}
 	}
 }
 
