@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy"
+	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 )
 
 // Catalog is every point there is. Resist one more until it has two real
@@ -14,6 +15,7 @@ import (
 type Catalog struct {
 	KeySources        Point[KeySource]       // picked by VEGA_KEY_SOURCE
 	PayloadValidators Point[proxy.Validator] // picked by VEGA_PAYLOAD_VALIDATOR
+	AuditSinks        Point[audit.Sink]      // picked by VEGA_AUDIT_SINKS
 }
 
 // KeySource is where the key that wraps all other keys comes from.

@@ -83,7 +83,7 @@ func (o *operator) sendAudit(w http.ResponseWriter, r *http.Request, from uint64
 		}
 		next += uint64(len(entries))
 	}
-	line, err := o.checkpoint(from, last)
+	line, err := o.SignCheckpoint(from, last)
 	if err != nil {
 		return err
 	}
@@ -91,8 +91,10 @@ func (o *operator) sendAudit(w http.ResponseWriter, r *http.Request, from uint64
 	return err
 }
 
-func (o *operator) checkpoint(from uint64, last storage.AuditEntry) ([]byte, error) {
-	return audit.Checkpoint{Time: o.Now(), From: from, Seq: last.Seq, Hash: hex.EncodeToString(last.Hash[:])}.Sign(o.signer())
+// SignCheckpoint makes the line of a checkpoint of the audit log's entries from
+// one on to the last. Of last, number and hash count.
+func (e *Enclave) SignCheckpoint(from uint64, last storage.AuditEntry) ([]byte, error) {
+	return audit.Checkpoint{Time: e.Now(), From: from, Seq: last.Seq, Hash: hex.EncodeToString(last.Hash[:])}.Sign(e.signer())
 }
 
 // signCheckpoint gives a checkpoint alone, to be kept where nobody who can
@@ -105,7 +107,7 @@ func (o *operator) signCheckpoint(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
-	line, err := o.checkpoint(1, last)
+	line, err := o.SignCheckpoint(1, last)
 	if err != nil {
 		return fail("sign a checkpoint", Internal, err)
 	}

@@ -215,6 +215,7 @@ type Change struct {
 	Peer         *Peer
 	Identity     *OwnIdentity
 	Directory    []byte // the last directory central gave, as JSON
+	Shipped      []byte // how far the sinks of the audit log have come, as JSON
 
 	PutOwnKeys  []keyring.OwnKey
 	DropOwnKeys []identity.KeyID
@@ -265,9 +266,11 @@ type History interface {
 	// Peer gives the pin of one counterparty; Peers all of them.
 	Peer(ctx context.Context, id identity.VASPID) (*Peer, error)
 	Peers(ctx context.Context) ([]*Peer, error)
-	// Identity gives our own identity; Directory the last directory.
+	// Identity gives our own identity; Directory the last directory; Shipped how
+	// far the sinks of the audit log have come.
 	Identity(ctx context.Context) (*OwnIdentity, error)
 	Directory(ctx context.Context) ([]byte, error)
+	Shipped(ctx context.Context) ([]byte, error)
 	// PlaintextMAC is a keyed MAC of a payload, for comparing repeats.
 	PlaintextMAC(payload []byte) [32]byte
 	// MAC is a keyed MAC of a value for one purpose, for names that nobody

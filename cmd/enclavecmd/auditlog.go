@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -116,10 +117,12 @@ func auditCheckpointCommand(from *settings.Source) *cobra.Command {
 func auditVerifyCommand() *cobra.Command {
 	var fingerprint string
 	var checkpoints []string
+	var stream bool
 	c := &cobra.Command{
-		Use: "verify FILE|-", Short: "Check an export of the audit log, without a key and without an enclave", Args: takes("FILE"),
+		Use: "verify FILE|-", Short: "Check an export of the audit log, or what a sink has, without a key and without an enclave", Args: takes("FILE..."),
 		Long: "Checks that an export of the audit log is what an enclave has signed: that no entry was changed, left out, added, put\n" +
-			"elsewhere, or cut off. Checkpoints that were kept elsewhere must lie on the same chain.",
+			"elsewhere, or cut off. Checkpoints that were kept elsewhere must lie on the same chain.\n\n" +
+			"With --stream the files are what a sink of VEGA_AUDIT_SINKS has taken, the oldest first.",
 		RunE: func(c *cobra.Command, args []string) error {
 			var known []*audit.Checkpoint
 			for _, name := range checkpoints {
@@ -133,17 +136,20 @@ func auditVerifyCommand() *cobra.Command {
 				}
 				known = append(known, point)
 			}
-			in := c.InOrStdin()
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return configError{err}
-				}
-				defer f.Close()
-				in = f
+			if len(args) > 1 && !stream {
+				return errors.New("an export is one file; give --stream for the files of a sink")
+			}
+			in, done, err := openAll(c.InOrStdin(), args)
+			if err != nil {
+				return configError{err}
+			}
+			defer done()
+			verify := audit.Verify
+			if stream {
+				verify = audit.VerifyStream
 			}
 			bar := newProgress(c.ErrOrStderr(), "", "entries")
-			v, err := audit.Verify(in, known, bar.step)
+			v, err := verify(in, known, bar.step)
 			bar.end()
 			if err != nil {
 				return fmt.Errorf("%s does not verify: %w", args[0], err)
@@ -151,17 +157,48 @@ func auditVerifyCommand() *cobra.Command {
 			if fingerprint != "" && digits(v.Checkpoint.Fingerprint) != digits(fingerprint) {
 				return fmt.Errorf("%s is signed by another identity: %s", args[0], v.Checkpoint.Fingerprint)
 			}
-			return printVerified(c.OutOrStdout(), v, fingerprint)
+			return printVerified(c.OutOrStdout(), v, stream, fingerprint)
 		},
 	}
+	c.Flags().BoolVar(&stream, "stream", false, "what a sink has taken: checkpoints now and then, entries perhaps twice, and the last ones not signed yet")
 	c.Flags().StringVar(&fingerprint, "fingerprint", "", "the fingerprint, in digits, of the identity that must have signed")
 	c.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "file with a checkpoint that was kept elsewhere; may be given several times")
 	return c
 }
 
-func printVerified(w io.Writer, v *audit.Verified, fingerprint string) error {
+// openAll reads files one after the other; - is the standard input.
+func openAll(stdin io.Reader, names []string) (all io.Reader, done func(), err error) {
+	var files []*os.File
+	var readers []io.Reader
+	done = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	for _, name := range names {
+		if name == "-" {
+			readers = append(readers, stdin)
+			continue
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			done()
+			return nil, nil, err
+		}
+		files, readers = append(files, f), append(readers, f)
+	}
+	return io.MultiReader(readers...), done, nil
+}
+
+func printVerified(w io.Writer, v *audit.Verified, stream bool, fingerprint string) error {
 	c := v.Checkpoint
-	fmt.Fprintf(w, "whole: %d entries, from %d to %d, of VASP %s\n", v.Entries, c.From, c.Seq, c.VASP)
+	fmt.Fprintf(w, "whole: %d entries, from %d to %d, of VASP %s\n", v.Entries, v.From, v.To, c.VASP)
+	if stream && v.From > 1 {
+		fmt.Fprintf(w, "what comes before entry %d is not here\n", v.From)
+	}
+	if v.Unsigned > 0 {
+		fmt.Fprintf(w, "the last %d entries follow, and no checkpoint has signed them yet\n", v.Unsigned)
+	}
 	if v.Entries > 0 {
 		fmt.Fprintf(w, "from %s to %s, signed at %s\n", v.First.Format(time.RFC3339), v.Last.Format(time.RFC3339), c.Time.Format(time.RFC3339))
 	}

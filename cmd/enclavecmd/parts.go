@@ -17,6 +17,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/allow"
+	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge/acme"
 	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
@@ -41,6 +42,7 @@ type parts struct {
 	redisRoots      *x509.CertPool // nil: the system's
 	ivms101         []byte         // nil: none
 	validator       proxy.Validator
+	sinks           map[string]audit.Sink // of the audit log
 	openKEK         func(ctx context.Context, source, value string) (*atrest.KEK, error)
 	replaceIdentity bool             // of the command line, see runCommand
 	suites          []identity.Suite // what we can open, the one we publish first
@@ -86,6 +88,8 @@ func readParts(ctx context.Context, catalog *plugins.Catalog, s *Settings) (*par
 	note(named("VEGA_VASP_IVMS101_FILE", err))
 	p.validator, err = catalog.PayloadValidators.Open(ctx, s.Validator)
 	note(named("VEGA_PAYLOAD_VALIDATOR", err))
+	p.sinks, err = openSinks(ctx, catalog, s.AuditSinks)
+	note(err)
 	note(named("VEGA_ALLIANCE_ACCESS_KEY, VEGA_ALLIANCE_SECRET_KEY", allianceKey(s).Check()))
 	_, err = newBackend(s, p, nil, nil)
 	note(named("VEGA_VERIFICATION_...", err))

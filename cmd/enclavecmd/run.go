@@ -107,10 +107,15 @@ func live(ctx context.Context, s *Settings, p *parts, watch *watch, r *reloading
 	}
 	defer anchor.start(ctx)()
 	go guardFile(ctx, s.DatabaseFile, stop)
-	n, err := wire(ctx, s, p, db, watch, r, logger)
+	shipper, err := openShipper(ctx, p, db, watch.registry, logger)
 	if err != nil {
 		return err
 	}
+	n, err := wire(ctx, s, p, audited{db, shipper.Full}, watch, r, logger)
+	if err != nil {
+		return err
+	}
+	defer startShipping(ctx, shipper, n.enclave.SignCheckpoint)()
 	return n.serve(ctx, logger)
 }
 

@@ -98,6 +98,7 @@ type Settings struct {
 	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" first:"true" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
 	UnsafeNetworkFS bool            `env:"VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM" envDefault:"false" doc:"Allows the history on NFS, SMB, FUSE and the like, where a second enclave may write too and what was acknowledged may be lost."`
 	AnchorFile      string          `env:"VEGA_DATABASE_ANCHOR_FILE" doc:"File on another volume that says how far the history is, so that a whole older one put back is noticed at start; unset, it is not."`
+	AuditSinks      string          `env:"VEGA_AUDIT_SINKS" doc:"Where the audit log is copied to as it grows, comma separated: file:/path for a file on another volume, stdout: for the standard output; when none of them takes it, requests are refused. Unset, it stays in the history."`
 	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
 	RetentionDays   string          `env:"VEGA_VERIFICATION_RETENTION_DAYS" doc:"Verifications older than so many days are erased for good, every hour; less than 1 counts as 1; unset, or not a number, none is."`
 	RedisURL        settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`

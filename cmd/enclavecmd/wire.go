@@ -55,7 +55,7 @@ func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *s
 }
 
 // wire makes an enclave of its parts and opens its listeners.
-func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, watch *watch, r *reloading, logger *slog.Logger) (*node, error) {
+func wire(ctx context.Context, s *Settings, p *parts, db audited, watch *watch, r *reloading, logger *slog.Logger) (*node, error) {
 	registry := watch.registry
 	enclave, err := newEnclave(ctx, s, p, db, registry, r, logger)
 	if err != nil {
@@ -68,7 +68,7 @@ func wire(ctx context.Context, s *Settings, p *parts, db *bolt.DB, watch *watch,
 	if err != nil {
 		return nil, configError{err}
 	}
-	certificates, automatic, err := openCertificates(ctx, p, db, registry, logger)
+	certificates, automatic, err := openCertificates(ctx, p, db.DB, registry, logger)
 	if err != nil {
 		return nil, configError{err}
 	}
@@ -122,7 +122,7 @@ func openCertificates(ctx context.Context, p *parts, db *bolt.DB, registry *prom
 	return automatic, automatic, err
 }
 
-func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registry *prometheus.Registry, r *reloading, logger *slog.Logger) (*proxy.Enclave, error) {
+func newEnclave(ctx context.Context, s *Settings, p *parts, db audited, registry *prometheus.Registry, r *reloading, logger *slog.Logger) (*proxy.Enclave, error) {
 	kek := db.Keys().PrivateAEAD()
 	signer, chain, err := proxy.OpenIdentity(ctx, db, kek, s.VASPID, time.Now())
 	if err != nil {
@@ -149,7 +149,7 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db *bolt.DB, registr
 	}
 	r.central, r.backend = central, backend
 	go scan(ctx, backend, logger)
-	cache, err := openCache(ctx, s, p, db, registry, logger)
+	cache, err := openCache(ctx, s, p, db.DB, registry, logger)
 	if err != nil {
 		return nil, configError{err}
 	}

@@ -3,6 +3,7 @@ package standard
 
 import (
 	"github.com/vasp-enclave/vasp-enclave/plugins"
+	"github.com/vasp-enclave/vasp-enclave/plugins/auditsink"
 	"github.com/vasp-enclave/vasp-enclave/plugins/keysource"
 	"github.com/vasp-enclave/vasp-enclave/plugins/validator"
 )
@@ -15,5 +16,7 @@ func Catalog() *plugins.Catalog {
 	c.KeySources.Register("decrypt-api", keysource.DecryptAPI)
 	c.PayloadValidators.Register("lenient", validator.Lenient)
 	c.PayloadValidators.Register("strict", validator.Strict)
+	c.AuditSinks.Register("file", auditsink.File)
+	c.AuditSinks.Register("stdout", auditsink.Stdout)
 	return c
 }

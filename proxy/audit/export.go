@@ -160,8 +160,10 @@ func ParseCheckpoint(text []byte) (*Checkpoint, error) {
 // Verified is what an export proved to hold.
 type Verified struct {
 	Entries     uint64
+	From, To    uint64    // the first and the last entry
 	First, Last time.Time // of the entries
 	Checkpoint  *Checkpoint
+	Unsigned    uint64 // of a stream: entries behind the last checkpoint
 }
 
 // maxLine bounds a line, in bytes.
@@ -175,38 +177,58 @@ const maxLine = 1 << 20
 //
 // The error names the first line that is wrong.
 func Verify(r io.Reader, known []*Checkpoint, each func()) (*Verified, error) {
-	v := verifier{expected: map[uint64][]string{}}
-	for _, c := range known {
-		v.expected[c.Seq] = append(v.expected[c.Seq], c.Hash)
-	}
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 64<<10), maxLine)
-	lines.Split(wholeLines)
-	for n := 1; lines.Scan(); n++ {
-		if err := v.line(lines.Bytes()); err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
-		}
-		if each != nil && v.Checkpoint == nil {
-			each()
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("after entry %d: %w", v.last.Seq, err)
+	v := newVerifier(known)
+	if err := v.read(r, v.line, each); err != nil {
+		return nil, err
 	}
 	if v.Checkpoint == nil {
 		return nil, errors.New("the export has no checkpoint at its end: it was cut off, or is not complete")
 	}
+	return &v.Verified, v.holds(known, v.Checkpoint.From)
+}
+
+func newVerifier(known []*Checkpoint) *verifier {
+	v := &verifier{expected: map[uint64][]string{}}
 	for _, c := range known {
-		switch {
-		case c.Seq > v.Checkpoint.Seq:
-			return nil, fmt.Errorf("a checkpoint that was kept elsewhere is of entry %d, the export ends at entry %d: it was made before, or of an older history", c.Seq, v.Checkpoint.Seq)
-		case c.VASP != v.Checkpoint.VASP:
-			return nil, fmt.Errorf("a checkpoint that was kept elsewhere is of VASP %s", c.VASP)
-		case c.Seq != 0 && c.Seq < v.Checkpoint.From:
-			return nil, fmt.Errorf("a checkpoint that was kept elsewhere is of entry %d, the export begins with entry %d: export from there on", c.Seq, v.Checkpoint.From)
+		v.expected[c.Seq] = append(v.expected[c.Seq], c.Hash)
+	}
+	return v
+}
+
+// read hands every line to one of the two ways to look at it.
+func (v *verifier) read(r io.Reader, line func([]byte) error, each func()) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 64<<10), maxLine)
+	lines.Split(wholeLines)
+	for n := 1; lines.Scan(); n++ {
+		before := v.Entries
+		if err := line(lines.Bytes()); err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+		if each != nil && v.Entries > before {
+			each()
 		}
 	}
-	return &v.Verified, nil
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("after entry %d: %w", v.last.Seq, err)
+	}
+	return nil
+}
+
+// holds wants what was read, from an entry on, to reach as far as the known
+// checkpoints do.
+func (v *verifier) holds(known []*Checkpoint, from uint64) error {
+	for _, c := range known {
+		switch {
+		case c.Seq > max(v.To, v.Checkpoint.Seq):
+			return fmt.Errorf("a checkpoint that was kept elsewhere is of entry %d, the last one here is entry %d: it was made before, or of an older history", c.Seq, max(v.To, v.Checkpoint.Seq))
+		case c.VASP != v.Checkpoint.VASP:
+			return fmt.Errorf("a checkpoint that was kept elsewhere is of VASP %s", c.VASP)
+		case c.Seq != 0 && c.Seq < from:
+			return fmt.Errorf("a checkpoint that was kept elsewhere is of entry %d, the first one here is entry %d: give what comes before, too", c.Seq, from)
+		}
+	}
+	return nil
 }
 
 // wholeLines is bufio.ScanLines, but a last line without its end, or with a
@@ -232,13 +254,21 @@ func (v *verifier) line(text []byte) error {
 	if v.Checkpoint != nil {
 		return errors.New("stands behind the checkpoint")
 	}
-	if bytes.HasPrefix(text, []byte(`{"checkpoint":`)) {
+	if isCheckpoint(text) {
 		return v.end(text)
 	}
 	e, err := parseLine(text)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	return v.entry(e)
+}
+
+func isCheckpoint(line []byte) bool { return bytes.HasPrefix(line, []byte(`{"checkpoint":`)) }
+
+// entry wants one that follows from the one before.
+func (v *verifier) entry(e storage.AuditEntry) error {
+	switch {
 	case v.Entries > 0 && e.Seq != v.last.Seq+1:
 		return fmt.Errorf("is entry %d, after entry %d: entries are missing, or stand elsewhere", e.Seq, v.last.Seq)
 	case v.Entries > 0 && e.Prev != v.last.Hash, e.Seq == 1 && e.Prev != [32]byte{}:
@@ -253,9 +283,9 @@ func (v *verifier) line(text []byte) error {
 		}
 	}
 	if v.Entries == 0 {
-		v.first, v.First = e, e.Time
+		v.first, v.First, v.From = e, e.Time, e.Seq
 	}
-	v.last, v.Last = e, e.Time
+	v.last, v.Last, v.To = e, e.Time, e.Seq
 	v.Entries++
 	return nil
 }

@@ -223,10 +223,10 @@ func TestCheckpointsKeptElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	shorter := export(t, by, all[:30])
-	if _, err := verify(shorter, point(31)); err == nil || !strings.Contains(err.Error(), "the export ends at entry 30") {
+	if _, err := verify(shorter, point(31)); err == nil || !strings.Contains(err.Error(), "the last one here is entry 30") {
 		t.Errorf("a log cut off before a known checkpoint: %v", err)
 	}
-	if _, err := verify(export(t, by, all[25:]), point(20)); err == nil || !strings.Contains(err.Error(), "export from there on") {
+	if _, err := verify(export(t, by, all[25:]), point(20)); err == nil || !strings.Contains(err.Error(), "give what comes before, too") {
 		t.Errorf("an export from behind a known checkpoint: %v", err)
 	}
 	other := rehash(export(t, by, all), 10, func(e *storage.AuditEntry) { e.Outcome = "DENIED" })

@@ -67,7 +67,10 @@ func (db *DB) prepare(c *storage.Change) (parts []part, err error) {
 		add(prepareIdentity(c.Identity))
 	}
 	if c.Directory != nil {
-		add(prepareDirectory(c.Directory))
+		add(prepareKept(lastKey, c.Directory))
+	}
+	if c.Shipped != nil {
+		add(prepareKept(shippedKey, c.Shipped))
 	}
 	for _, k := range c.PutOwnKeys {
 		add(prepareOwnKey(k))

@@ -59,4 +59,5 @@ var (
 	rotationKey = []byte("rotation") // in meta, while data keys are replaced
 	selfKey     = []byte("self")     // in identity
 	lastKey     = []byte("last")     // in directory
+	shippedKey  = []byte("shipped")  // in directory
 )

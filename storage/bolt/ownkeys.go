@@ -105,9 +105,18 @@ func (db *DB) Identity(ctx context.Context) (i *storage.OwnIdentity, err error) 
 	return i, err
 }
 
-// prepareDirectory keeps the bytes as they are.
-func prepareDirectory(d []byte) (putCell, error) {
-	return putCell{bucket: directory, key: lastKey, plaintext: append([]byte(nil), d...)}, nil
+// prepareKept keeps a text of others as it is.
+func prepareKept(key, text []byte) (putCell, error) {
+	return putCell{bucket: directory, key: key, plaintext: append([]byte(nil), text...)}, nil
+}
+
+// Shipped gives how far the sinks of the audit log have come.
+func (db *DB) Shipped(ctx context.Context) (text []byte, err error) {
+	err = db.read(ctx, "audit sinks", func(t *txn) error {
+		text, err = t.only(directory, shippedKey)
+		return err
+	})
+	return text, err
 }
 
 // Directory gives the last directory.

@@ -267,6 +267,7 @@ func identityAndDirectory(t *testing.T, f *fixture) {
 		c := &storage.Change{
 			Identity:  &storage.OwnIdentity{Wrapped: []byte{0xff, byte(n)}, Chain: []byte("chain"), Replaces: n == 0},
 			Directory: []byte(` {"vasps":[ ]}` + string(rune('0'+n))),
+			Shipped:   []byte{'{', byte(n)},
 		}
 		f.apply(*c)
 		i, err := f.Identity(background)
@@ -275,6 +276,9 @@ func identityAndDirectory(t *testing.T, f *fixture) {
 		d, err := f.Directory(background)
 		f.want(err, nil)
 		f.same("directory", d, c.Directory)
+		d, err = f.Shipped(background)
+		f.want(err, nil)
+		f.same("how far the sinks are", d, c.Shipped)
 	}
 }
 

@@ -199,6 +199,8 @@ func historyEmpty(t *testing.T, f *fixture) {
 	f.want(err, storage.ErrNotFound)
 	_, err = f.Directory(background)
 	f.want(err, storage.ErrNotFound)
+	_, err = f.Shipped(background)
+	f.want(err, storage.ErrNotFound)
 	rows, count, err := f.List(background, storage.Filter{})
 	if len(rows) != 0 || count != 0 || err != nil {
 		t.Errorf("List = %d rows, %d, %v, want nothing", len(rows), count, err)
