@@ -19,9 +19,10 @@ type OperatorStore interface {
 	Backup(ctx context.Context, w io.Writer, entry storage.AuditEntry) error
 	// AuditLength is how many entries the audit log has.
 	AuditLength(ctx context.Context) (uint64, error)
-	// Check opens every value and compares all of it with what was written.
-	// What it finds is storage.ErrCorrupt, and names no person.
-	Check(ctx context.Context) error
+	// CheckTelling opens every value and compares all of it with what was
+	// written. What it finds is storage.ErrCorrupt, and names no person. It
+	// tells from one goroutine how far it has come.
+	CheckTelling(ctx context.Context, tell func(done, all uint64)) error
 }
 
 // backupPause is how long a caller may leave a piece of the backup unread.

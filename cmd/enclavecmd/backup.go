@@ -94,7 +94,9 @@ func restoreCommand(catalog *plugins.Catalog, from *settings.Source) *cobra.Comm
 				defer f.Close()
 				in = f
 			}
-			restored, err := bolt.Restore(c.Context(), in, o.options())
+			bar := newProgress(c.ErrOrStderr(), "", "values checked")
+			restored, err := bolt.Restore(c.Context(), in, o.checkedBy(bar))
+			bar.end()
 			if err != nil {
 				return explainRestore(err)
 			}

@@ -2,6 +2,7 @@ package enclavecmd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,14 +34,16 @@ func checkHistoryCommand(catalog *plugins.Catalog, from *settings.Source) *cobra
 			"That the whole file is an older one is found by VEGA_DATABASE_ANCHOR_FILE.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			// First, for it needs no key: a decrypt API logs each use of one.
-			if err := checkRunning(c.Context(), from, c.OutOrStdout()); !nobody(err) {
+			if err := checkRunning(c.Context(), from, c.OutOrStdout(), c.ErrOrStderr()); !nobody(err) {
 				return err
 			}
 			o, err := openOffline(c.Context(), catalog, from)
 			if err != nil {
 				return err
 			}
-			contents, err := bolt.CheckFile(c.Context(), o.options())
+			bar := newProgress(c.ErrOrStderr(), "", "values")
+			contents, err := bolt.CheckFile(c.Context(), o.checkedBy(bar))
+			bar.end()
 			switch {
 			case errors.Is(err, fs.ErrNotExist), errors.Is(err, atrest.ErrWrongKEK):
 				return configError{fmt.Errorf("VEGA_DATABASE_FILE and its key must be those of the enclave: %w", err)}
@@ -58,18 +61,30 @@ func checkHistoryCommand(catalog *plugins.Catalog, from *settings.Source) *cobra
 
 // checkRunning has the enclave that has the file open check it, for as long as
 // it takes.
-func checkRunning(ctx context.Context, from *settings.Source, w io.Writer) error {
+func checkRunning(ctx context.Context, from *settings.Source, w, stderr io.Writer) error {
 	o, err := newOperator(from)
 	if err != nil {
 		return err
 	}
-	o.client.Timeout = 0
-	var found proxy.CheckView
-	if err := o.call(ctx, http.MethodPost, "/check", nil, &found); err != nil {
+	answer, err := o.open(ctx, http.MethodPost, "/check")
+	if err != nil {
 		return err
 	}
-	if len(found.Problems) > 0 {
-		return notAsWritten(found.Problems)
+	defer answer.Body.Close()
+	var found proxy.CheckView
+	bar := newProgress(stderr, "", "values")
+	for lines := json.NewDecoder(answer.Body); found.Problems == nil; {
+		if err := lines.Decode(&found); err != nil {
+			return fmt.Errorf("the check broke off: %w", err)
+		}
+		if found.Failed != "" {
+			return fmt.Errorf("the check could not be brought to its end: %s", found.Failed)
+		}
+		bar.at(found.Done, found.All)
+	}
+	bar.end()
+	if len(*found.Problems) > 0 {
+		return notAsWritten(*found.Problems)
 	}
 	_, err = fmt.Fprintln(w, "the history of the running enclave is whole")
 	return err
@@ -88,7 +103,9 @@ func compactCommand(catalog *plugins.Catalog, from *settings.Source) *cobra.Comm
 			if err != nil {
 				return err
 			}
-			before, after, err := bolt.Compact(c.Context(), o.options())
+			bar := newProgress(c.ErrOrStderr(), "", "values")
+			before, after, err := bolt.Compact(c.Context(), o.checkedBy(bar))
+			bar.end()
 			switch {
 			case errors.Is(err, fs.ErrNotExist), errors.Is(err, atrest.ErrWrongKEK):
 				return configError{fmt.Errorf("VEGA_DATABASE_FILE and its key must be those of the stopped enclave: %w", err)}

@@ -16,8 +16,9 @@ type offline struct {
 	keks    []*atrest.KEK // that it may be under, the present one first
 }
 
-func (o *offline) options() bolt.Options {
-	return bolt.Options{Path: o.path, KEK: o.keks[0], Others: o.keks[1:], UnsafeNetwork: o.network}
+// checkedBy is for what checks the whole file, and shows how far it has come.
+func (o *offline) checkedBy(bar *progress) bolt.Options {
+	return bolt.Options{Path: o.path, KEK: o.keks[0], Others: o.keks[1:], UnsafeNetwork: o.network, Tell: bar.at}
 }
 
 // openOffline reads the settings of the history and of its key, and no others.

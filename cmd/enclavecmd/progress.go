@@ -45,11 +45,24 @@ func isTerminal(w io.Writer) bool {
 
 func (p *progress) step() {
 	p.done++
+	if p.done%64 == 0 {
+		p.showNow()
+	}
+}
+
+// at is for what counts by itself.
+func (p *progress) at(done, total uint64) {
+	p.done, p.total = int(done), int(total)
+	p.showNow()
+}
+
+// showNow shows it when it is time to.
+func (p *progress) showNow() {
 	every := linesEvery
 	if p.terminal {
 		every = barEvery
 	}
-	if p.done%64 == 0 && time.Since(p.shown) >= every {
+	if time.Since(p.shown) >= every {
 		p.show()
 	}
 }
@@ -79,8 +92,11 @@ func (p *progress) text() string {
 	return fmt.Sprintf("[%s%s] %3.0f %%  %d of %d  %.0f/s", strings.Repeat("#", cells), strings.Repeat(".", barCells-cells), 100*part, p.done, p.total, rate)
 }
 
-// end shows the last state and goes to a new line.
+// end shows the last state and goes to a new line; of nothing it says nothing.
 func (p *progress) end() {
+	if p.done == 0 {
+		return
+	}
 	p.show()
 	if p.terminal {
 		fmt.Fprintln(p.w)

@@ -21,6 +21,8 @@ func TestAnOlderRowPutBackWithItsIndexIsFound(t *testing.T) {
 		t.Helper()
 		if code, said := operate(t, v, "db", "check"); code != wantCode || !strings.Contains(said, want) {
 			t.Fatalf("db check: exit %d, said %q, want %d and %q", code, said, wantCode, want)
+		} else if wantCode == 0 && !strings.Contains(said, "values (100 %)") {
+			t.Errorf("db check does not show how far it came: %q", said)
 		}
 	}
 	if err := a.VASPs[1].Enclave.Stop(); err != nil {

@@ -258,7 +258,7 @@ func verify(ctx context.Context, name string, o *Options) (c Contents, err error
 		return c, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := db.Check(ctx); err != nil {
+	if err := db.CheckTelling(ctx, o.Tell); err != nil {
 		return c, err
 	}
 	return db.Contents(ctx)

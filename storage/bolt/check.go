@@ -14,7 +14,24 @@ import (
 // the whole file in one transaction, which makes a busy file grow meanwhile:
 // run it in quiet hours.
 func (db *DB) Check(ctx context.Context) error {
+	return db.CheckTelling(ctx, nil)
+}
+
+// CheckTelling is Check, which tells now and then how many of all rows and audit
+// entries it has looked at, from one goroutine; nil hears nothing.
+func (db *DB) CheckTelling(ctx context.Context, tell func(done, all uint64)) error {
 	return db.read(ctx, "check", func(t *txn) error {
+		s, err := t.loadState()
+		if err != nil {
+			return err
+		}
+		var done uint64
+		all := s.Cells[verifications.name] + s.AuditSeq
+		t.looked = func(n uint64) {
+			if done += n; tell != nil {
+				tell(min(done, all), all)
+			}
+		}
 		found := []error{t.checkRows(ctx), t.checkReceipts(ctx), t.checkAudit(ctx)}
 		for _, b := range allBuckets {
 			if b.cells && b != verifications && b != chapters && b != receipts && b != auditLog {
@@ -38,6 +55,7 @@ func (t *txn) checkRows(ctx context.Context) error {
 			return err
 		}
 		rows.add(key, h.version)
+		t.looked(1)
 		return errors.Join(ctx.Err(), t.checkRow(rowKey(key), reader, &tags))
 	})
 	if err != nil {
@@ -133,9 +151,11 @@ func (t *txn) checkAudit(ctx context.Context) error {
 		return err
 	}
 	for from := uint64(1); from <= s.AuditSeq; from += slice {
-		if _, err := t.chain(from, slice); err != nil {
+		entries, err := t.chain(from, slice)
+		if err != nil {
 			return err
 		}
+		t.looked(uint64(len(entries)))
 		if err := ctx.Err(); err != nil {
 			return err
 		}

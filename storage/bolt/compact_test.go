@@ -46,8 +46,15 @@ func TestCompact(t *testing.T) {
 	if next.Record <= v.Record {
 		t.Errorf("record %d follows %d: the counter went back", next.Record, v.Record)
 	}
-	if err := db.Check(t.Context()); err != nil {
-		t.Error(err)
+	var last, all uint64
+	err = db.CheckTelling(t.Context(), func(done, of uint64) {
+		if done < last || of == 0 || all != 0 && of != all {
+			t.Errorf("after %d of %d, %d of %d", last, all, done, of)
+		}
+		last, all = done, of
+	})
+	if err != nil || last != all || all == 0 {
+		t.Errorf("the check ended at %d of %d, %v", last, all, err)
 	}
 }
 

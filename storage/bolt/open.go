@@ -58,6 +58,10 @@ type Options struct {
 	Metrics prometheus.Registerer
 	// Logger may be nil.
 	Logger *slog.Logger
+	// Tell hears how far a check of the whole file has come, see CheckTelling;
+	// nil: nobody does. CheckFile, Compact and Restore make one.
+	Tell func(done, all uint64)
+
 	// OnFail is called once, in a goroutine of its own, when a write or sync
 	// failed and the store refuses everything from then on: the program must
 	// stop. May be nil.

@@ -23,6 +23,8 @@ type txn struct {
 
 	chapters map[rowKey]*openChapter // that the writer has open
 
+	looked func(n uint64) // tells of values looked at, in a check
+
 	wrote     bool // there is something to commit
 	newPeriod bool // a period key is used that the file lacks
 
