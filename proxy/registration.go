@@ -35,7 +35,7 @@ func (e *Enclave) keepRegistered(ctx context.Context) error {
 		default:
 			e.metrics.lease.Set(0)
 			registered = false
-			e.Logger.Warn("central did not register this enclave; trying again", "err", err, "advice", advice(err))
+			e.Logger.Warn("central did not register this enclave; trying again", "err", err, "advice", Advice(err))
 			failures++
 			pause = min(retryPause<<min(failures, 8), 10*time.Second)
 		}
@@ -83,8 +83,8 @@ func (e *Enclave) register(ctx context.Context) (*relay.Lease, error) {
 	return lease, nil
 }
 
-// advice says what most likely stands behind a failed registration.
-func advice(err error) string {
+// Advice says what most likely stands behind a request to central that failed.
+func Advice(err error) string {
 	var refused *relay.Error
 	switch {
 	case errors.As(err, &refused) && refused.Code == relay.CodeUnauthenticated:

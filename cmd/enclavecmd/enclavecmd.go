@@ -47,7 +47,7 @@ func Main(catalog *plugins.Catalog, args, environ []string, stdout, stderr io.Wr
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(catalog, from), demoCommand(), peersCommand(from), identityCommand(from), keysCommand(from), historyCommand(from), auditCommand(from), backupCommand(from), restoreCommand(catalog, from), dbCommand(catalog, from), ivms101Command(catalog), configCommand(from), checkCommand(catalog, from), healthCommand(from), versionCommand())
+	root.AddCommand(runCommand(catalog, from), demoCommand(), peersCommand(from), identityCommand(from), keysCommand(from), historyCommand(from), auditCommand(from), backupCommand(from), restoreCommand(catalog, from), dbCommand(catalog, from), ivms101Command(catalog), configCommand(from), checkCommand(catalog, from), doctorCommand(catalog, from), healthCommand(from), versionCommand())
 	err := root.ExecuteContext(context.Background())
 	var wrong configError
 	switch {

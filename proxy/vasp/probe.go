@@ -28,6 +28,43 @@ func (c *Client) Probe(ctx context.Context) []error {
 	return slices.DeleteFunc(found, func(err error) bool { return err == nil })
 }
 
+// Greet asks each configured API, by a GET, which none of them has, with the
+// header of every call. It says which cannot be reached, which refuse the token
+// (401, 403) and which redirect; any other answer is a good one. It is for an
+// operator, not for the start: a backend may log it.
+func (c *Client) Greet(ctx context.Context) []error {
+	var found []error
+	for _, e := range []*endpoint{c.account, c.user, c.transaction, c.callback} {
+		if e.url == nil {
+			continue
+		}
+		if err := c.greet(ctx, e); err != nil {
+			found = append(found, err)
+		}
+	}
+	return found
+}
+
+func (c *Client) greet(ctx context.Context, e *endpoint) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	r := e.request(ctx, nil)
+	r.Method, r.Body, r.GetBody = http.MethodGet, nil, nil
+	r.Header.Del("Content-Type")
+	answer, err := c.transport.RoundTrip(r)
+	if err != nil {
+		return fmt.Errorf("vasp %s api at %s: %w", e.api, e.address(), err)
+	}
+	defer answer.Body.Close()
+	switch code := answer.StatusCode; {
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		return fmt.Errorf("vasp %s api at %s refuses the token with %d: VEGA_VERIFICATION_AUTHORIZATION_TOKEN must be the one it knows, and VEGA_VERIFICATION_AUTHORIZATION_KEY the header it looks in", e.api, e.address(), code)
+	case code >= 300 && code < 400:
+		return fmt.Errorf("vasp %s api at %s answers with a redirect (%d), which is never followed: give the URL that it leads to", e.api, e.address(), code)
+	}
+	return nil
+}
+
 // host is an address and the APIs behind it.
 type host struct {
 	address string

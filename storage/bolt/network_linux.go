@@ -19,8 +19,9 @@ var networkFilesystems = map[int64]string{
 // statfs is the kernel's, but in a test.
 var statfs = unix.Statfs
 
-// checkFilesystem refuses a directory on another machine (attack S10).
-func checkFilesystem(dir string) error {
+// CheckFilesystem refuses a directory on another machine (attack S10), with
+// ErrNetworkFilesystem.
+func CheckFilesystem(dir string) error {
 	var s unix.Statfs_t
 	if err := statfs(dir, &s); err != nil {
 		return fmt.Errorf("ask which filesystem %s is on: %w", dir, &os.PathError{Op: "statfs", Path: dir, Err: err})

@@ -2,5 +2,5 @@
 
 package bolt
 
-// checkFilesystem knows Linux's filesystems only.
-func checkFilesystem(string) error { return nil }
+// CheckFilesystem knows Linux's filesystems only.
+func CheckFilesystem(string) error { return nil }

@@ -136,7 +136,7 @@ func open(o *Options) (*DB, error) {
 		return nil, errors.New("no key-encryption key given")
 	}
 	if !o.UnsafeNetwork {
-		if err := checkFilesystem(filepath.Dir(o.Path)); err != nil {
+		if err := CheckFilesystem(filepath.Dir(o.Path)); err != nil {
 			return nil, err
 		}
 	}

@@ -8,13 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// roomFor refuses early what the disk would not hold.
-func roomFor(dir string, size int64) error {
+// FreeSpace is how much may be written below a directory, in bytes.
+func FreeSpace(dir string) (uint64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
-		return fmt.Errorf("ask %s for its free space: %w", dir, err)
+		return 0, fmt.Errorf("ask %s for its free space: %w", dir, err)
 	}
-	if free := s.Bavail * uint64(s.Bsize); free < uint64(size) {
+	return s.Bavail * uint64(s.Bsize), nil
+}
+
+// roomFor refuses early what the disk would not hold.
+func roomFor(dir string, size int64) error {
+	free, err := FreeSpace(dir)
+	if err != nil {
+		return err
+	}
+	if free < uint64(size) {
 		return fmt.Errorf("%s has %d bytes free and %d are needed: make room", dir, free, size)
 	}
 	return nil

@@ -1,0 +1,359 @@
+package enclavecmd
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+	"github.com/vasp-enclave/vasp-enclave/plugins"
+	"github.com/vasp-enclave/vasp-enclave/proxy"
+	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
+	"github.com/vasp-enclave/vasp-enclave/proxy/outward"
+	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
+	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
+	"github.com/vasp-enclave/vasp-enclave/storage/memory"
+	"github.com/vasp-enclave/vasp-enclave/storage/redis"
+)
+
+// doctorCommand looks at what an enclave needs around it.
+func doctorCommand(catalog *plugins.Catalog, from *settings.Source) *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor", Short: "Look at everything an enclave needs around it, and say what to do", Args: cobra.NoArgs,
+		Long: "Reads the settings and the files they name, as check-config does, and then asks: central, with the alliance's key;\n" +
+			"the backend, with the token, by a GET that changes nothing; Redis; the disk; the clock; the certificate; the public\n" +
+			"endpoint, as far as it can be seen from here; and the enclave itself, when it runs. It changes nothing, stops\n" +
+			"nobody, and asks no decrypt API for the key.\n\nIt exits with 1 when something must be mended.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			d := &doctor{out: c.OutOrStdout(), now: time.Now}
+			d.look(c.Context(), catalog, from)
+			if d.failed > 0 {
+				return fmt.Errorf("%d of what an enclave needs is not as it should be", d.failed)
+			}
+			return nil
+		},
+	}
+}
+
+// doctor prints what it finds as it goes on.
+type doctor struct {
+	out    io.Writer
+	now    func() time.Time
+	failed int
+}
+
+// examineFor is how long one look may take.
+const examineFor = 10 * time.Second
+
+func (d *doctor) say(mark, what, format string, args ...any) {
+	fmt.Fprintf(d.out, "%-5s %-12s %s\n", mark, what, strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "\n                   "))
+}
+
+func (d *doctor) ok(what, format string, args ...any)   { d.say("ok", what, format, args...) }
+func (d *doctor) warn(what, format string, args ...any) { d.say("warn", what, format, args...) }
+
+func (d *doctor) fail(what, format string, args ...any) {
+	d.failed++
+	d.say("FAIL", what, format, args...)
+}
+
+func (d *doctor) look(ctx context.Context, catalog *plugins.Catalog, from *settings.Source) {
+	var s Settings
+	warnings, unknown, err := from.Judge(Prefix, &s)
+	for _, w := range warnings {
+		d.warn("settings", "%s", w)
+	}
+	if err := errors.Join(err, unknown); err != nil {
+		d.fail("settings", "%v", err)
+	}
+	if err != nil {
+		return // nothing else can be looked at
+	}
+	p, err := readParts(ctx, catalog, &s)
+	if err != nil {
+		d.fail("files", "%v", err)
+	} else {
+		d.ok("settings", "they would start an enclave of VASP %s", s.VASPID)
+	}
+	running := d.enclave(ctx, &s)
+	for _, look := range []func(context.Context, *Settings, *parts){d.key, d.disk, d.allowlist, d.certificate, d.central, d.backend, d.redis} {
+		within, cancel := context.WithTimeout(ctx, examineFor)
+		look(within, &s, p)
+		cancel()
+	}
+	d.endpoint(ctx, &s, running)
+}
+
+// enclave asks the one that runs, if one does.
+func (d *doctor) enclave(ctx context.Context, s *Settings) (running bool) {
+	const what = "enclave"
+	ctx, cancel := context.WithTimeout(ctx, examineFor)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+string(s.AdminListen)+"/readyz", nil)
+	if err != nil {
+		d.fail(what, "VEGA_ADMIN_LISTEN: %v", err)
+		return false
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		d.warn(what, "does not run, or has another VEGA_ADMIN_LISTEN; start it with: enclave run")
+		return false
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
+	if err != nil || answer.StatusCode != http.StatusOK {
+		d.fail(what, "runs and is not ready: %s", strings.TrimSpace(string(text)))
+		return true
+	}
+	d.ok(what, "runs and is ready")
+	return true
+}
+
+// key says where the database key comes from; nobody is asked for it.
+func (d *doctor) key(_ context.Context, s *Settings, p *parts) {
+	const what = "key"
+	switch {
+	case p.kek != nil:
+		d.ok(what, "%s gives one; whether the history is under it, the start tells", s.keySourceName())
+	case p.keySource != nil:
+		d.ok(what, "comes from a decrypt API, which is not asked; without it the enclave starts sealed")
+	}
+}
+
+// roomAdvised is how much of a disk should be free, in bytes.
+const roomAdvised = 1 << 30
+
+func (d *doctor) disk(_ context.Context, s *Settings, _ *parts) {
+	const what = "disk"
+	dir := filepath.Dir(s.DatabaseFile)
+	if err := bolt.CheckFilesystem(dir); err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			d.fail(what, "VEGA_DATABASE_FILE: there is no directory %s; make it, readable by this user only", dir)
+			return
+		case errors.Is(err, bolt.ErrNetworkFilesystem) && s.UnsafeNetworkFS:
+			d.warn(what, "%v", err)
+		default:
+			d.fail(what, "%v", onNetwork(err))
+			return
+		}
+	}
+	probe, err := os.CreateTemp(dir, ".doctor-*")
+	if err != nil {
+		d.fail(what, "VEGA_DATABASE_FILE: %v; its directory must be writable for the enclave's user", err)
+		return
+	}
+	if err := errors.Join(probe.Sync(), probe.Close(), os.Remove(probe.Name())); err != nil {
+		d.fail(what, "%v", err)
+		return
+	}
+	if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o077 != 0 {
+		d.warn(what, "%s is open to others; chmod 0700 it", dir)
+	}
+	free, err := bolt.FreeSpace(dir)
+	switch {
+	case err != nil:
+		d.fail(what, "%v", err)
+	case free < roomAdvised:
+		d.warn(what, "%s has %d MiB free; a history grows by some 5 KiB a verification", dir, free>>20)
+	default:
+		d.ok(what, "%s is writable and has %d GiB free", dir, free>>30)
+	}
+}
+
+func (d *doctor) allowlist(ctx context.Context, s *Settings, p *parts) {
+	const what = "allowlist"
+	if p.allowed == nil {
+		return
+	}
+	if err := p.emptyAllowlist(); err != nil {
+		d.fail(what, "%v", err)
+		return
+	}
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", s.APIEndpoint.URL().Hostname())
+	if err != nil || s.ReportOnly {
+		return // the one is said by who asks central, the other by a warning
+	}
+	if !slices.ContainsFunc(addresses, func(a netip.Addr) bool { return p.allowed.Contains(a.Unmap()) }) {
+		d.warn(what, "%d entries, and none is an address of %s: right if central calls from others than it listens on; ask its operator", p.allowed.Len(), s.APIEndpoint.URL().Hostname())
+		return
+	}
+	d.ok(what, "%d entries, central's own address among them", p.allowed.Len())
+}
+
+func (d *doctor) certificate(_ context.Context, s *Settings, p *parts) {
+	const what, soon = "certificate", 14 * 24 * time.Hour
+	files, ok := p.certificates.(*edge.Files)
+	if !ok {
+		if s.TLSCertFile == "" {
+			d.ok(what, "automatic, from %s", s.ACMEDirectory.URL().Hostname())
+		}
+		return
+	}
+	left := files.NotAfter().Sub(d.now())
+	if left < soon {
+		d.warn(what, "ends in %d hours, at %s: renew it; the enclave takes the new one when the files change", int(left.Hours()), files.NotAfter().UTC().Format(time.RFC3339))
+		return
+	}
+	d.ok(what, "for %s until %s", s.PublicEndpoint.URL().Hostname(), files.NotAfter().UTC().Format("2006-01-02"))
+}
+
+// central asks for the directory, which proves the key, both addresses' lists
+// and the trust; and looks at the clock.
+func (d *doctor) central(ctx context.Context, s *Settings, p *parts) {
+	const what = "central"
+	if p.apiTrust == nil {
+		return
+	}
+	d.clock(ctx, s, p)
+	client, err := relay.NewClient(relay.Config{
+		Endpoint: s.APIEndpoint.String(), AccessKey: s.AccessKey, SecretKey: allianceKey(s).Secret,
+		Trust: p.apiTrust, SourceAddress: s.SourceAddress.Addr, Now: d.now,
+	})
+	if err != nil {
+		d.fail(what, "%v", err)
+		return
+	}
+	defer client.Close()
+	directory, err := client.Directory(ctx)
+	if err != nil {
+		d.fail(what, "%v\n%s", err, proxy.Advice(err))
+		return
+	}
+	i := slices.IndexFunc(directory.VASPs, func(m relay.Member) bool { return m.VASPID == s.VASPID })
+	if i < 0 {
+		d.fail(what, "knows the key and no VASP %s: VEGA_VASP_ID must be the id that goes with VEGA_ALLIANCE_ACCESS_KEY", s.VASPID)
+		return
+	}
+	d.ok(what, "takes our requests; %d VASPs are connected with us", len(directory.VASPs)-1)
+	if us := directory.VASPs[i]; us.Health != relay.Up {
+		d.warn(what, "says that our enclave is down: it does not run, or central cannot reach %s", s.PublicEndpoint)
+	} else {
+		d.ok(what, "reaches our enclave")
+	}
+}
+
+// clockAllowed is how far a clock may be off before it is worth a word; past
+// relay.Skew nothing works.
+const clockAllowed = 5 * time.Second
+
+// clock compares with the time that central's answers carry, to the second.
+func (d *doctor) clock(ctx context.Context, s *Settings, p *parts) {
+	const what = "clock"
+	client := &http.Client{
+		Transport:     relay.NewTransportTo(outward.Config{Secure: outward.Configured, Trust: p.apiTrust, Source: s.SourceAddress.Addr}),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	defer client.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.APIEndpoint.String(), nil)
+	if err != nil {
+		return
+	}
+	before := d.now()
+	answer, err := client.Do(r)
+	if err != nil {
+		return // said by who asks for the directory
+	}
+	defer answer.Body.Close()
+	theirs, err := http.ParseTime(answer.Header.Get("Date"))
+	if err != nil {
+		return
+	}
+	ours := before.Add(d.now().Sub(before) / 2)
+	off := ours.Sub(theirs.Add(time.Second / 2)).Abs()
+	switch {
+	case off > relay.Skew:
+		d.fail(what, "%d s off central's, and more than %d s is refused: let NTP keep it", int(off.Seconds()), int(relay.Skew.Seconds()))
+	case off > clockAllowed:
+		d.warn(what, "%d s off central's: let NTP keep it", int(off.Seconds()))
+	default:
+		d.ok(what, "within %d s of central's", int(clockAllowed.Seconds()))
+	}
+}
+
+func (d *doctor) backend(ctx context.Context, s *Settings, p *parts) {
+	const what = "backend"
+	if p.vaspTrust == nil {
+		return
+	}
+	client, err := newBackend(s, p, nil, nil)
+	if err != nil {
+		return // said by readParts
+	}
+	problems := client.Greet(ctx)
+	for _, problem := range problems {
+		d.fail(what, "%v", problem)
+	}
+	if len(problems) == 0 {
+		d.ok(what, "can be reached, and does not refuse the token")
+	}
+}
+
+func (d *doctor) redis(ctx context.Context, s *Settings, p *parts) {
+	const what = "redis"
+	if !s.RedisURL.IsSet() {
+		return
+	}
+	mac := func(purpose string, value []byte) [32]byte { return sha256.Sum256([]byte(purpose + string(value))) } // no key: it asks for a name that is nobody's
+	cache, err := redis.Open(redis.Config{URL: s.RedisURL.Reveal(), Roots: p.redisRoots, Front: memory.New(1, d.now), MAC: mac, Now: d.now, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		d.fail(what, "VEGA_REDIS_URL: %v", err)
+		return
+	}
+	defer cache.Close()
+	if err := cache.Probe(ctx); err != nil {
+		d.warn(what, "%v; keys are kept in process until it can", err)
+		return
+	}
+	d.ok(what, "answers")
+}
+
+// endpoint looks at it from here: that it can be reached from outside, central
+// alone can tell.
+func (d *doctor) endpoint(ctx context.Context, s *Settings, running bool) {
+	const what = "endpoint"
+	ctx, cancel := context.WithTimeout(ctx, examineFor)
+	defer cancel()
+	u := s.PublicEndpoint.URL()
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	if err != nil {
+		d.fail(what, "VEGA_ENCLAVE_PUBLIC_ENDPOINT: %v; make the name known in DNS", err)
+		return
+	}
+	for _, a := range addresses {
+		if a = a.Unmap(); outward.Global.Judge(a) != nil {
+			d.warn(what, "%s is no public address: central takes it only in an alliance inside one network", a)
+		}
+	}
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		d.ok(what, "%s takes connections", net.JoinHostPort(u.Hostname(), port))
+	case !running:
+		d.warn(what, "takes no connection, as long as the enclave does not run")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		d.fail(what, "%v: port %s must lead to VEGA_PUBLIC_LISTEN (%s)", err, port, s.PublicListen)
+	default:
+		d.warn(what, "%v; from inside a network that is often so. Central's word counts", err)
+	}
+}
