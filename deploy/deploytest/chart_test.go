@@ -314,6 +314,7 @@ func checkObjects(t *testing.T, shape string, o objects) {
 	spec, pod, c := o.set.Spec, o.set.Spec.Template.Spec, enclaveOf(t, shape, o)
 
 	want(*spec.Replicas <= 1, "%d replicas", *spec.Replicas)
+	want(spec.PodManagementPolicy == apps.ParallelPodManagement, "a pod that is not ready blocks its own repair")
 	want(*pod.EnableServiceLinks == false, "Services become settings")
 	want(*pod.AutomountServiceAccountToken == false, "the pod holds a token of the cluster")
 	want(pod.SecurityContext.SeccompProfile.Type == core.SeccompProfileTypeRuntimeDefault, "no seccomp")
@@ -373,6 +374,14 @@ func checkObjects(t *testing.T, shape string, o objects) {
 	for _, p := range c.Ports {
 		ports[p.Name] = p.ContainerPort
 	}
+	for _, other := range pod.Containers {
+		for _, p := range other.Ports {
+			for name, ours := range ports {
+				want(other.Name == "enclave" || p.ContainerPort != ours, "port %d is %s's and the enclave's %s", ours, other.Name, name)
+			}
+		}
+	}
+	want(ports["challenge"] == 0 || env["VEGA_ACME_HTTP_LISTEN"] == fmt.Sprint(":", ports["challenge"]), "the challenge's port is %d, the enclave listens at %s", ports["challenge"], env["VEGA_ACME_HTTP_LISTEN"])
 	want(ports["metrics"] == 9464 && env["VEGA_METRICS_LISTEN"] == ":9464" && ports["public"] == 8443 && env["VEGA_PUBLIC_LISTEN"] == ":8443", "ports %v", ports)
 	want((ports["backend"] == 21117) == (shape == "shared"), "ports %v", ports)
 	labels := spec.Template.Labels
@@ -483,6 +492,7 @@ func TestChartRefuses(t *testing.T) {
 		{"shared", "secrets.more.VEGA_SERVER_TOKEN=x", "a value of its own (secrets.serverToken)"},
 		{"sidecar", "sidecar.containers=null", "sidecar.containers is empty: a sidecar stands beside something"},
 		{"sidecar", "sidecar.containers[0].name=enclave", "enclave is the name of the enclave's own container"},
+		{"sidecar", "sidecar.containers[0].ports[0].containerPort=8443", "sidecar.containers: port 8443 is one of the enclave's"},
 		{"shared", "sidecar.containers[0].name=backend", "sidecar.containers do not run with shape shared"},
 		{"shared", "secrets.serverToken=", "secrets.serverToken is not set: whoever reaches the Service"},
 		{"shared", "networkPolicy.backendFrom=null", "networkPolicy.backendFrom is empty: no pod could call the enclave"},

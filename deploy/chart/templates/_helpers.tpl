@@ -132,7 +132,7 @@ env:
   - {name: VEGA_ACME_TERMS_AGREED, value: "true"}
   - {name: VEGA_ACME_CHALLENGE, value: {{ $v.certificate.acme.challenge }}}
   {{- if eq $v.certificate.acme.challenge "http-01" }}
-  - {name: VEGA_ACME_HTTP_LISTEN, value: ":8080"}
+  - {name: VEGA_ACME_HTTP_LISTEN, value: ":8480"}
   {{- end }}
   {{- with $v.certificate.acme.directory }}
   - {name: VEGA_ACME_DIRECTORY, value: {{ . | quote }}}
@@ -166,7 +166,7 @@ env:
 ports:
   - {name: public, containerPort: 8443}
   {{- if and (not $v.certificate.secretName) (eq $v.certificate.acme.challenge "http-01") }}
-  - {name: challenge, containerPort: 8080}
+  - {name: challenge, containerPort: 8480}
   {{- end }}
   {{- if eq $v.shape "shared" }}
   - {name: backend, containerPort: 21117}

@@ -116,6 +116,11 @@ or of another kind.
 {{- if eq .name "enclave" -}}
 {{- $bad = append $bad "sidecar.containers: enclave is the name of the enclave's own container; give yours another" -}}
 {{- end -}}
+{{- range .ports -}}
+{{- if has (int .containerPort) (list 8443 8480 9464 21117 21118) -}}
+{{- $bad = append $bad (printf "sidecar.containers: port %d is one of the enclave's (8443, 8480, 9464, 21117, 21118), and containers of a pod share their ports; have yours listen elsewhere" (int .containerPort)) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if eq $v.shape "shared" -}}
