@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -641,5 +642,66 @@ func TestManifestsAreTheCharts(t *testing.T) {
 		if string(got) != want {
 			t.Errorf("%s is not what the chart makes: run go test -C deploy/deploytest -update", path)
 		}
+	}
+}
+
+// The pod that restores is locked down as the enclave's, and what it makes is
+// where the enclave looks.
+func TestRestoreFitsTheChart(t *testing.T) {
+	content, err := os.ReadFile(deploy + "/manifests/restore.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := documents(map[string]string{"restore.yaml": string(content)})
+	if len(list) != 2 {
+		t.Fatalf("%d objects", len(list))
+	}
+	var claim core.PersistentVolumeClaim
+	var pod core.Pod
+	for text, into := range map[string]any{list[0]: &claim, list[1]: &pod} {
+		if err := yaml.UnmarshalStrict([]byte(text), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rendered, err := render(loadChart(t), valuesOf(t, "shared", "persistence.existingClaim="+claim.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := decode(t, rendered)
+	set, ours := o.set.Spec.Template.Spec, enclaveOf(t, "shared", o)
+	c := pod.Spec.Containers[0]
+	if !reflect.DeepEqual(c.SecurityContext, ours.SecurityContext) || !reflect.DeepEqual(pod.Spec.SecurityContext, set.SecurityContext) {
+		t.Errorf("security contexts %+v and %+v are not the enclave's", c.SecurityContext, pod.Spec.SecurityContext)
+	}
+	if *pod.Spec.EnableServiceLinks || *pod.Spec.AutomountServiceAccountToken || pod.Spec.RestartPolicy != core.RestartPolicyNever {
+		t.Errorf("pod %+v", pod.Spec)
+	}
+	if c.Image != ours.Image || !slices.Equal(c.Args, []string{"restore", "-"}) || !c.Stdin || !c.StdinOnce {
+		t.Errorf("container %+v", c)
+	}
+	env, theirs := environment(t, c), environment(t, ours)
+	checkSettings(t, "enclave", env)
+	for name, value := range env {
+		if theirs[name] != value {
+			t.Errorf("%s is %s here and %s in the chart", name, value, theirs[name])
+		}
+	}
+	for _, m := range c.VolumeMounts {
+		if !slices.ContainsFunc(ours.VolumeMounts, func(other core.VolumeMount) bool { return reflect.DeepEqual(m, other) }) {
+			t.Errorf("the enclave mounts nothing as %+v", m)
+		}
+	}
+	volume := func(list []core.Volume, name string) core.Volume {
+		i := slices.IndexFunc(list, func(v core.Volume) bool { return v.Name == name })
+		if i < 0 {
+			t.Fatalf("no volume %s", name)
+		}
+		return list[i]
+	}
+	if here, there := volume(pod.Spec.Volumes, "history"), volume(set.Volumes, "history"); !reflect.DeepEqual(here, there) {
+		t.Errorf("the history goes to %+v, the enclave's is %+v", here, there)
+	}
+	if here, there := volume(pod.Spec.Volumes, "vega-secrets").Secret, volume(set.Volumes, "vega-secrets").Secret; here.SecretName != there.SecretName {
+		t.Errorf("the key comes from %s, the enclave's from %s", here.SecretName, there.SecretName)
 	}
 }
