@@ -65,7 +65,13 @@ func TestImages(t *testing.T) {
 			c, files := unpack(t, i)
 			checkFiles(t, i.Name, files)
 			checkConfig(t, i.Name, c)
-			t.Logf("%s", i.report())
+			report := i.report()
+			for _, want := range []string{i.Digest, i.Archive, fmt.Sprintf("%d layers", len(i.Layers)), fmt.Sprintf("from %d modules:", len(i.Parts)), " MIT"} {
+				if !strings.Contains(report, want) {
+					t.Errorf("the report lacks %q:\n%s", want, report)
+				}
+			}
+			t.Logf("%s", report)
 		})
 		t.Run(i.Name+" sbom", func(t *testing.T) { checkSBOM(t, filepath.Join(dir, "first", i.Name+".cdx.json")) })
 	}

@@ -93,7 +93,7 @@ func build(o options) ([]*image, error) {
 	}
 	stages, err := parseDockerfile(string(text), map[string]string{"VERSION": o.Version})
 	if err != nil {
-		return nil, fmt.Errorf("Dockerfile, %w", err)
+		return nil, fmt.Errorf("in the Dockerfile, %w", err)
 	}
 	stage := filepath.Join(o.Out, "stage")
 	if err := stageBase(o, stage); err != nil {
@@ -101,13 +101,15 @@ func build(o options) ([]*image, error) {
 	}
 	var images []*image
 	for _, s := range stages {
-		if err := stageProgram(o, stage, s.Name); err != nil {
+		parts, err := stageProgram(o, stage, s.Name)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
 		i, err := assemble(o, stage, s)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", s.Name, err)
 		}
+		i.Parts = parts
 		images = append(images, i)
 	}
 	return images, nil

@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -79,6 +81,7 @@ type image struct {
 	Size          int    // of config and layers, as a registry would count
 	Unpacked      int64
 	Layers        []layer
+	Parts         []component // what its program is linked from
 }
 
 type layer struct {
@@ -97,7 +100,15 @@ func (i *image) report() string {
 	for _, l := range i.Layers {
 		fmt.Fprintf(&b, "    %s %10d bytes %3d entries  %s\n", l.Digest, l.Size, l.Files, l.Of)
 	}
-	return b.String()
+	count := map[string]int{}
+	for _, p := range i.Parts {
+		count[strings.Join(p.Licences, " AND ")]++
+	}
+	fmt.Fprintf(&b, "  linked   from %d modules:", len(i.Parts))
+	for _, licence := range slices.Sorted(maps.Keys(count)) {
+		fmt.Fprintf(&b, " %d %s,", count[licence], licence)
+	}
+	return strings.TrimSuffix(b.String(), ",") + "\n"
 }
 
 func mega(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

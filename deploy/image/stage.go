@@ -61,26 +61,26 @@ func systemRoots() ([]byte, error) {
 
 // stageProgram compiles one program and writes its papers: our licence, those
 // of everything it is linked from, and the list of that.
-func stageProgram(o options, stage, name string) error {
+func stageProgram(o options, stage, name string) ([]component, error) {
 	binary := filepath.Join(stage, name, "usr/local/bin", name)
 	if err := compile(o, name, binary); err != nil {
-		return err
+		return nil, err
 	}
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	parts, err := componentsOf(o, info)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	list, err := sbom(o, name, parts)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ours, err := os.ReadFile(filepath.Join(o.Root, "LICENSE"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	papers := filepath.Join(stage, name, "usr/share/doc", name)
 	for path, content := range map[string][]byte{
@@ -89,10 +89,10 @@ func stageProgram(o options, stage, name string) error {
 		filepath.Join(o.Out, name+".cdx.json"):        list,
 	} {
 		if err := write(path, content); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return parts, nil
 }
 
 // compile makes a static program that does not tell where it was made.
