@@ -24,6 +24,9 @@ build: ## static binaries into bin/
 	@echo 'building; a minute or two the first time'
 	go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/ ./cmd/enclave ./cmd/central ./cmd/robotvasp
 
+image: ## container images into bin/image/, without a daemon, with size, layers, digest and a list of components (ARCH=arm64)
+	go run -C deploy/image . -out $(CURDIR)/bin/image -version $(VERSION) $(if $(ARCH),-arch $(ARCH))
+
 demo: build ## two VASPs and a central server on this machine, step by step (KEEP=1: leave it running, ACME=1: automatic certificates)
 	$(if $(ACME),go build -modfile=.ci/tools/go.mod -o bin/ github.com/letsencrypt/pebble/v2/cmd/pebble)
 	bin/enclave demo $(if $(KEEP),--keep) $(if $(ACME),--acme bin/pebble)
@@ -57,4 +60,4 @@ deps: ## install what the tests need beyond Go, or say what to install
 clean: ## remove what build made
 	rm -rf bin
 
-.PHONY: help build demo test race check fuzz torture bench deps clean
+.PHONY: help build image demo test race check fuzz torture bench deps clean

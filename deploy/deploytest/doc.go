@@ -1,0 +1,4 @@
+// Package deploytest holds the tests of what stands in deploy: the chart, the
+// manifests, compose.yaml and the systemd units. They are a module of their
+// own, because Helm's library brings half of Kubernetes with it.
+package deploytest
