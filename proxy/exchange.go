@@ -41,7 +41,7 @@ var errNewKey = errors.New("the recipient asks for its new key to be used")
 // ask seals a question to the counterparty, sends it through central, and
 // opens the answer. It is the outbound half of every exchange.
 func (e *Enclave) ask(ctx context.Context, q question) (answer []byte, err error) {
-	defer e.observe("outbound", q.kind, e.Now(), &err)
+	defer e.observe("outbound", q.to, q.kind, e.Now(), &err)
 	err = e.steady(ctx, func() (err error) {
 		answer, err = e.askPinned(ctx, q)
 		return err
@@ -236,9 +236,23 @@ func (e *Enclave) readRefusal(a *envelope.Authentic) error {
 	}
 }
 
+// countPeer counts by counterparty, where that is asked for. Whom we have not
+// pinned is nobody yet: an envelope may name any sender.
+func (e *Enclave) countPeer(direction string, peer identity.VASPID, err error) {
+	if e.metrics.byPeer == nil {
+		return
+	}
+	name := "unknown"
+	if _, known := e.pins.find(peer); known {
+		name = peer.String()
+	}
+	e.metrics.byPeer.WithLabelValues(name, direction, outcome(err)).Inc()
+}
+
 // observe counts one exchange, times it and leaves its one log line.
-func (e *Enclave) observe(direction string, kind envelope.MessageType, start time.Time, err *error) {
+func (e *Enclave) observe(direction string, peer identity.VASPID, kind envelope.MessageType, start time.Time, err *error) {
 	took := e.Now().Sub(start)
+	e.countPeer(direction, peer, *err)
 	e.metrics.exchanges.WithLabelValues(direction, kind.String(), outcome(*err)).Inc()
 	e.metrics.seconds.WithLabelValues(direction, kind.String()).Observe(took.Seconds())
 	if *err != nil {

@@ -2,15 +2,20 @@ package proxy
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
+	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
+	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
 // metrics are what an SRE sees of the exchange. Label values come from closed
-// sets; no VASP id, address or text is ever a label (attack L1).
+// sets; no address or text is ever a label, and VASP ids are in byPeer alone,
+// which is for who asks for it (attack L1).
 type metrics struct {
 	exchanges   *prometheus.CounterVec   // by direction, message, outcome
 	seconds     *prometheus.HistogramVec // by direction, message
@@ -35,6 +40,7 @@ type metrics struct {
 	overBudget  *prometheus.CounterVec // by message
 	tooFast     prometheus.Counter
 	retention   *retentionMetrics
+	byPeer      *prometheus.CounterVec // by vasp, direction, outcome; nil unless asked for
 }
 
 var secondsBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 120, 600}
@@ -68,7 +74,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		overBudget:  counter("enclave_over_budget_total", "Reports and inquiries of counterparties over their budget.", "message"),
 		tooFast:     counterOne(reg, "enclave_peer_messages_refused_total", "Messages refused with 429: their counterparty sends faster than VEGA_PEER_MESSAGES_PER_SECOND."),
 		directory:   gauge("enclave_directory_fetched_timestamp_seconds", "When the kept directory was last fetched from central."),
-		reached:     gauge("enclave_central_reaches_us", "1 while central's directory says that this enclave is up."),
+		reached:     gauge("enclave_reached_by_central", "1 while central's directory says that this enclave is up."),
 		misnamed:    gauge("enclave_identity_misrepresented", "1 while central shows others another identity for this VASP than ours."),
 		lease:       gauge("enclave_central_registered", "1 while central holds a lease for this enclave."),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "enclave_exchange_duration_seconds",
@@ -78,10 +84,100 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		outbox: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "enclave_outbox_entries", Help: "Deliveries waiting."}, []string{"destination"}),
 	}
 	reg.MustRegister(m.seconds, m.callback, m.outbox)
+	m.begin()
+	return m
+}
+
+// begin shows what has not happened yet as zero, so that a rate or an alert
+// sees the first time it does.
+func (m *metrics) begin() {
 	for _, event := range keyring.Events() {
 		m.peerKeys.WithLabelValues(string(event))
 	}
-	return m
+	for _, d := range []string{"peer", "backend"} {
+		m.outbox.WithLabelValues(d)
+		m.attempts.WithLabelValues(d, audit.OK)
+	}
+	for _, d := range []string{"sent", "received"} {
+		for _, r := range []storage.Result{storage.Verified, storage.Denied, storage.Error} {
+			m.results.WithLabelValues(d, r.String())
+		}
+	}
+	for _, d := range []string{"outbound", "inbound"} {
+		m.objections.WithLabelValues(d)
+		for _, t := range questions {
+			m.exchanges.WithLabelValues(d, t.String(), audit.OK)
+		}
+	}
+	for _, verb := range []string{audit.PinPeer, audit.FollowPeer, audit.ChangePeer, audit.VerifyPeer, audit.AcceptPeer, audit.BlockPeer} {
+		m.pins.WithLabelValues(verb)
+	}
+	for _, reason := range alarming {
+		m.refused.WithLabelValues(reason)
+	}
+	for _, t := range []identity.KeyType{identity.PerVASP, identity.PerAddress, identity.PerVerification} {
+		m.drained.WithLabelValues(t.String())
+	}
+	for _, t := range []envelope.MessageType{envelope.TxReport, envelope.ErrorReport} {
+		m.overBudget.WithLabelValues(t.String())
+		for _, reason := range []string{"deadline", "unknown"} {
+			m.undelivered.WithLabelValues(t.String(), reason)
+		}
+	}
+}
+
+// questions are the messages that somebody begins with.
+var questions = []envelope.MessageType{
+	envelope.KeyRequest, envelope.AccountRequest, envelope.VerificationRequest, envelope.TxReport, envelope.ErrorReport, envelope.TxInquiry,
+}
+
+// alarming are reasons of refusals that no honest counterparty and no honest
+// central give.
+var alarming = []string{"bad-signature", "other-identity", "recipient-identity", "conflict", "pin", "replay"}
+
+// labelPeers counts exchanges by counterparty too, which is for who asks for it:
+// a label for each VASP, in a system that others may read.
+func (m *metrics) labelPeers(reg prometheus.Registerer) {
+	m.byPeer = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "enclave_peer_exchanges_total", Help: "Messages exchanged with each counterparty, by its VASP id; with VEGA_METRICS_VASP_LABELS only.",
+	}, []string{"vasp", "direction", "outcome"})
+	reg.MustRegister(m.byPeer)
+}
+
+// standing are metrics that are looked up when they are asked for.
+type standing struct {
+	e             *Enclave
+	peers, oldest *prometheus.Desc
+}
+
+func newStanding(e *Enclave) *standing {
+	return &standing{
+		e:      e,
+		peers:  prometheus.NewDesc("enclave_peers", "Counterparties whose identity is pinned, by how far it is believed.", []string{"state"}, nil),
+		oldest: prometheus.NewDesc("enclave_outbox_oldest_timestamp_seconds", "When the delivery that waits longest was stored; 0 while none waits.", []string{"destination"}, nil),
+	}
+}
+
+func (s *standing) Describe(out chan<- *prometheus.Desc) {
+	out <- s.peers
+	out <- s.oldest
+}
+
+func (s *standing) Collect(out chan<- prometheus.Metric) {
+	states := map[storage.PeerState]int{storage.PeerTOFU: 0, storage.PeerVerified: 0, storage.PeerChangePending: 0, storage.PeerBlocked: 0}
+	for _, p := range s.e.pins.all() {
+		states[p.peer.State]++
+	}
+	for state, n := range states {
+		out <- prometheus.MustNewConstMetric(s.peers, prometheus.GaugeValue, float64(n), strings.ReplaceAll(state.String(), "_", "-"))
+	}
+	for d, since := range s.e.outbox.oldest() {
+		seconds := 0.0
+		if !since.IsZero() {
+			seconds = float64(since.UnixMilli()) / 1000
+		}
+		out <- prometheus.MustNewConstMetric(s.oldest, prometheus.GaugeValue, seconds, d)
+	}
 }
 
 func counterOne(reg prometheus.Registerer, name, help string) prometheus.Counter {

@@ -39,7 +39,8 @@ type outbox struct {
 	self    identity.VASPID
 	waiting int // scheduled and not delivered yet, but for
 	maxOwed int
-	owed    map[identity.VASPID]int // what counterparties' reports have us tell our backend, by counterparty
+	owed    map[identity.VASPID]int         // what counterparties' reports have us tell our backend, by counterparty
+	all     map[uint64]*storage.OutboxEntry // that wait, by number
 	working sync.WaitGroup
 }
 
@@ -73,6 +74,11 @@ func (o *outbox) crowded(peer identity.VASPID) bool {
 // count counts an entry that begins or ends to wait.
 func (o *outbox) count(e *storage.OutboxEntry, n int) {
 	o.metrics.outbox.WithLabelValues(destinationOf(e).String()).Add(float64(n))
+	if n > 0 {
+		o.all[e.Seq] = e
+	} else {
+		delete(o.all, e.Seq)
+	}
 	if e.Kind != storage.ToBackend || e.Originating == o.self {
 		o.waiting += n
 		return
@@ -80,6 +86,21 @@ func (o *outbox) count(e *storage.OutboxEntry, n int) {
 	if o.owed[e.Originating] += n; o.owed[e.Originating] == 0 {
 		delete(o.owed, e.Originating)
 	}
+}
+
+// oldest is since when the delivery that waits longest does, by the metrics'
+// label of its destination; zero when none waits.
+func (o *outbox) oldest() map[string]time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	since := map[string]time.Time{destination{}.String(): {}, destination{toBackend: true}.String(): {}}
+	for _, e := range o.all {
+		d := destinationOf(e).String()
+		if t := since[d]; t.IsZero() || e.Created.Before(t) {
+			since[d] = e.Created
+		}
+	}
+	return since
 }
 
 type phase uint8

@@ -112,6 +112,9 @@ type Config struct {
 	// zero: for ever.
 	Retention time.Duration
 
+	// LabelPeers counts exchanges by counterparty, too (VEGA_METRICS_VASP_LABELS).
+	LabelPeers bool
+
 	Now     func() time.Time
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
@@ -152,7 +155,7 @@ func New(ctx context.Context, c Config) (*Enclave, error) {
 	})
 	e.outbox = &outbox{
 		deliver: e.deliver, expired: e.expired, metrics: e.metrics, log: c.Logger,
-		self: c.Self, turns: turns{}, maxOwed: maxOwed, owed: map[identity.VASPID]int{},
+		self: c.Self, turns: turns{}, maxOwed: maxOwed, owed: map[identity.VASPID]int{}, all: map[uint64]*storage.OutboxEntry{},
 	}
 	if err := e.loadSelf(ctx); err != nil {
 		return nil, fmt.Errorf("load our identity: %w", err)
@@ -162,6 +165,10 @@ func New(ctx context.Context, c Config) (*Enclave, error) {
 	}
 	if err := e.loadPins(ctx); err != nil {
 		return nil, fmt.Errorf("load pinned identities: %w", err)
+	}
+	c.Metrics.MustRegister(newStanding(e))
+	if c.LabelPeers {
+		e.metrics.labelPeers(c.Metrics)
 	}
 	return e, nil
 }

@@ -160,7 +160,7 @@ func newEnclave(ctx context.Context, s *Settings, p *parts, db audited, registry
 		PublicEndpoint:    s.PublicEndpoint.String(), Version: Version, Suites: p.suites, Floor: p.floor, VASPIVMS101: p.ivms101,
 		ReplaceIdentity: p.replaceIdentity,
 		Custody:         db, OpenKEK: p.openKEK, Retention: s.retention(),
-		Callbacks: s.CallbackURL.IsSet(), VerifiedOnly: s.PeerTrust == "verified",
+		LabelPeers: s.VASPLabels, Callbacks: s.CallbackURL.IsSet(), VerifiedOnly: s.PeerTrust == "verified",
 		KeyTTL: s.PublicKeyTTL.Duration(), Timeout: s.Timeout.Duration(), Skew: skew,
 		Now: time.Now, Logger: logger, Metrics: registry,
 	})

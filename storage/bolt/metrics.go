@@ -1,14 +1,20 @@
 package bolt
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 )
 
 type metrics struct {
 	registerer prometheus.Registerer
 	commits    prometheus.Histogram
+	write      prometheus.Histogram
+	audit      prometheus.Gauge
+	keys       prometheus.GaugeFunc // once there are some
 	batch      prometheus.Histogram
 	size       prometheus.Gauge
 	failed     prometheus.Gauge
@@ -21,6 +27,15 @@ func newMetrics() *metrics {
 			Name:    "enclave_store_commit_seconds",
 			Help:    "Time of a commit to the history file, syncs included.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
+		}),
+		write: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "enclave_store_write_seconds",
+			Help:    "The part of a commit in which pages are written and synced.",
+			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
+		}),
+		audit: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "enclave_audit_entries",
+			Help: "Entries of the audit log.",
 		}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "enclave_store_batch_changes",
@@ -43,7 +58,23 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.commits, m.batch, m.size, m.failed, m.readOnly}
+	return []prometheus.Collector{m.commits, m.write, m.audit, m.keys, m.batch, m.size, m.failed, m.readOnly}
+}
+
+// oldestKey is when the oldest data key was made under which new values are
+// sealed.
+func (db *DB) oldestKey() float64 {
+	oldest := 0.0
+	for i, k := range slices.DeleteFunc(db.keys.List(), func(k atrest.KeyInfo) bool { return !k.Current }) {
+		seconds := 0.0
+		if !k.Created.IsZero() {
+			seconds = float64(k.Created.Unix())
+		}
+		if i == 0 || seconds < oldest {
+			oldest = seconds
+		}
+	}
+	return oldest
 }
 
 // register adds the metrics to r, or none of them.
@@ -73,8 +104,13 @@ func (m *metrics) unregister() {
 	}
 }
 
-func (m *metrics) committed(changes int, size int64, took time.Duration) {
+func (m *metrics) committed(t *txn, changes int, size int64, took time.Duration) {
 	m.commits.Observe(took.Seconds())
+	stats := t.Stats()
+	m.write.Observe(stats.GetWriteTime().Seconds())
+	if t.state != nil {
+		m.audit.Set(float64(t.state.AuditSeq))
+	}
 	m.batch.Observe(float64(changes))
 	m.size.Set(float64(size))
 	m.readOnly.Set(0)

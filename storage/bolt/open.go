@@ -194,6 +194,10 @@ func newDB(o *Options, file *bbolt.DB) (*DB, error) {
 			return nil, err
 		}
 	}
+	db.metrics.keys = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "enclave_data_key_oldest_timestamp_seconds",
+		Help: "When the oldest data key was made under which new values are sealed; 0 for one of before keys had numbers.",
+	}, db.oldestKey)
 	if err := db.metrics.register(o.Metrics); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
@@ -211,6 +215,7 @@ func (db *DB) load(keks []*atrest.KEK) error {
 			return err
 		}
 		db.metrics.size.Set(float64(t.Size()))
+		db.metrics.audit.Set(float64(db.state.AuditSeq))
 		db.outdated = t.schema() != strconv.Itoa(schemaVersion)
 		_, err = t.chain(max(db.state.AuditSeq, 1), 1)
 		return err

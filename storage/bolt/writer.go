@@ -207,7 +207,7 @@ func (db *DB) committed(t *txn, changes int, size int64, took time.Duration) {
 		db.chapters = t.chapters
 	}
 	t.savedRecord()
-	db.metrics.committed(changes, size, took)
+	db.metrics.committed(t, changes, size, took)
 	switch {
 	case db.full && db.reserve != nil && !db.reserve.held: // it was an audit entry, from what the reserve had
 		db.metrics.readOnly.Set(1)
