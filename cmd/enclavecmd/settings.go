@@ -110,7 +110,7 @@ type Settings struct {
 	ClockSkew       settings.Millis `env:"VEGA_CLOCK_SKEW_MS" envDefault:"60000" range:"0-600000" doc:"How far the clocks of two enclaves may differ, in ms."`
 
 	MetricsListen  settings.Listen `env:"VEGA_METRICS_LISTEN" envDefault:"127.0.0.1:9464" group:"Operation" doc:"Where Prometheus reads /metrics."`
-	VASPLabels    bool            `env:"VEGA_METRICS_VASP_LABELS" envDefault:"false" doc:"Counts exchanges by counterparty, too: whoever reads the metrics sees whom this VASP deals with, and how much."`
+	VASPLabels     bool            `env:"VEGA_METRICS_VASP_LABELS" envDefault:"false" doc:"Counts exchanges by counterparty, too: whoever reads the metrics sees whom this VASP deals with, and how much."`
 	AdminListen    settings.Listen `env:"VEGA_ADMIN_LISTEN" envDefault:"127.0.0.1:21118" doc:"Loopback address for /livez, /readyz and /startupz."`
 	OperatorSocket string          `env:"VEGA_OPERATOR_SOCKET" doc:"Socket file for the commands peers and identity, which only the enclave's own user may open; unset, the database file's name and .sock."`
 	ShutdownDelay  settings.Millis `env:"VEGA_SHUTDOWN_DELAY_MS" envDefault:"2000" range:"0-600000" doc:"How long the enclave goes on taking work after SIGTERM while /readyz says 503, in ms; longer than the probe's period times its failure threshold."`
