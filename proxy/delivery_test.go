@@ -290,6 +290,30 @@ func TestADirectoryThatHangsHoldsNobodyUp(t *testing.T) {
 	})
 }
 
+// A counterparty that registers its first enclave can be sent to at once, not
+// when the kept directory is fetched again.
+func TestACounterpartyIsFoundRightAfterItsFirstRegistration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := proxytest.NewWorld(t)
+		w.Central.EditDirectory(func(d *relay.Directory) {
+			for i := range d.VASPs {
+				if d.VASPs[i].VASPID == w.B.ID {
+					d.VASPs[i].VASPStatus, d.VASPs[i].Identity, d.VASPs[i].Suites = relay.StatusVerified, "", nil
+				}
+			}
+		})
+		time.Sleep(time.Minute) // a heartbeat brings it
+		if status, answer := w.A.Call(http.MethodPost, "/v1/verifications", request(w)); status != http.StatusBadRequest || !contains(answer, "ALLIANCE-NOT-ACTIVE") {
+			t.Fatalf("before: %d %s", status, answer)
+		}
+		time.Sleep(time.Second)
+		w.Central.EditDirectory(nil)
+		if r := finished(t, w, verify(t, w, request(w))); r["result"] != "VERIFIED" {
+			t.Errorf("right after: %v", r["result"])
+		}
+	})
+}
+
 // An operator is told once that central cannot reach this enclave, also when it
 // never could, and once that it can.
 func TestCentralsWordOfUsIsTold(t *testing.T) {

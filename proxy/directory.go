@@ -292,11 +292,12 @@ func (e *Enclave) members(ctx context.Context) []relay.Member {
 	return list
 }
 
-// member finds one VASP, asking central when it is not in the kept directory.
+// member finds one VASP, asking central when it is not in the kept directory, or
+// had registered no enclave when that was fetched.
 func (e *Enclave) member(ctx context.Context, id identity.VASPID) (relay.Member, error) {
 	const op = "find the counterparty"
 	m, ok := e.books.find(id)
-	if !ok {
+	if !ok || m.VASPStatus != relay.StatusMember {
 		if err := e.askDirectory(ctx); err != nil {
 			e.Logger.Warn("central gave no directory; the kept one serves", "err", err)
 		}
