@@ -77,6 +77,7 @@ type Shipper struct {
 	failed   *prometheus.CounterVec
 	blocked  prometheus.Gauge
 	keeping  sync.Mutex
+	unkept   bool // said so already; with keeping held
 }
 
 // courier carries the log to one sink.
@@ -216,9 +217,11 @@ func (s *Shipper) keep(ctx context.Context) {
 	if before, err := s.Log.Shipped(ctx); err == nil && string(before) == string(text) {
 		return
 	}
-	if err := s.Log.Apply(ctx, &storage.Change{Shipped: text}); err != nil && ctx.Err() == nil {
-		s.Logger.Warn("it cannot be kept how far the audit sinks are; they may get entries twice", "err", err)
+	err = s.Log.Apply(ctx, &storage.Change{Shipped: text})
+	if err != nil && !s.unkept && ctx.Err() == nil {
+		s.Logger.Warn("it cannot be kept how far the audit sinks are; after a restart they may get entries twice", "err", err)
 	}
+	s.unkept = err != nil
 }
 
 // carry ships to one sink until ctx ends, and then what is left.
