@@ -41,7 +41,7 @@ var errNewKey = errors.New("the recipient asks for its new key to be used")
 // ask seals a question to the counterparty, sends it through central, and
 // opens the answer. It is the outbound half of every exchange.
 func (e *Enclave) ask(ctx context.Context, q question) (answer []byte, err error) {
-	defer e.observe("outbound", q.to, q.kind, e.Now(), &err)
+	defer e.observe("outbound", q.to, q.id, q.kind, e.Now(), &err)
 	err = e.steady(ctx, func() (err error) {
 		answer, err = e.askPinned(ctx, q)
 		return err
@@ -249,19 +249,30 @@ func (e *Enclave) countPeer(direction string, peer identity.VASPID, err error) {
 	e.metrics.byPeer.WithLabelValues(name, direction, outcome(err)).Inc()
 }
 
-// observe counts one exchange, times it and leaves its one log line.
-func (e *Enclave) observe(direction string, peer identity.VASPID, kind envelope.MessageType, start time.Time, err *error) {
+// observe counts one exchange, times it and leaves its one log line. The
+// verification's id is the same in the logs of both parties; an inbound line
+// names whom the envelope claims to be of.
+func (e *Enclave) observe(direction string, peer identity.VASPID, id uuid.UUID, kind envelope.MessageType, start time.Time, err *error) {
 	took := e.Now().Sub(start)
 	e.countPeer(direction, peer, *err)
 	e.metrics.exchanges.WithLabelValues(direction, kind.String(), outcome(*err)).Inc()
 	e.metrics.seconds.WithLabelValues(direction, kind.String()).Observe(took.Seconds())
+	level, text := slog.LevelDebug, "exchange done"
 	if *err != nil {
-		level := slog.LevelWarn
-		if errors.Is(*err, errOverBudget) || errors.Is(*err, keyring.ErrExhausted) {
-			level = slog.LevelDebug // whoever floods us would flood the log
+		text = "exchange failed"
+		if !errors.Is(*err, errOverBudget) && !errors.Is(*err, keyring.ErrExhausted) { // whoever floods us would flood the log
+			level = slog.LevelWarn
 		}
-		e.Logger.Log(context.Background(), level, "exchange failed", "direction", direction, "message", kind.String(), "outcome", outcome(*err), "took", took, "err", *err)
+	}
+	if !e.Logger.Enabled(context.Background(), level) {
 		return
 	}
-	e.Logger.Debug("exchange done", "direction", direction, "message", kind.String(), "outcome", "ok", "took", took)
+	attrs := []any{"direction", direction, "message", kind.String(), "vasp", peer.String(), "outcome", outcome(*err), "took", took}
+	if id != uuid.Nil {
+		attrs = append(attrs, "verification", id.String())
+	}
+	if *err != nil {
+		attrs = append(attrs, "err", *err)
+	}
+	e.Logger.Log(context.Background(), level, text, attrs...)
 }

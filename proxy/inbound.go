@@ -63,7 +63,7 @@ func (e *Enclave) ServeMessage(w http.ResponseWriter, r *http.Request) {
 func (e *Enclave) answer(ctx context.Context, asked *envelope.Envelope) (reply []byte, err error) {
 	const op = "answer the counterparty"
 	h := &asked.Header
-	defer e.observe("inbound", h.Sender, h.Type, e.Now(), &err)
+	defer e.observe("inbound", h.Sender, h.Verification, h.Type, e.Now(), &err)
 	if reason := e.checkHeader(h); reason != "" {
 		return nil, e.metrics.refuse(op, reason, errors.New("header: "+reason))
 	}

@@ -13,7 +13,7 @@ import (
 // sealed, for there is no key to seal to yet. It is what keyring.Peers calls
 // when its cache has no answer.
 func (e *Enclave) RequestKey(ctx context.Context, ref keyring.Ref, nonce [32]byte) (bundle []byte, err error) {
-	defer e.observe("outbound", ref.VASP, envelope.KeyRequest, e.Now(), &err)
+	defer e.observe("outbound", ref.VASP, uuid.Nil, envelope.KeyRequest, e.Now(), &err)
 	err = e.steady(ctx, func() (err error) {
 		bundle, err = e.requestKey(ctx, ref, nonce)
 		return err

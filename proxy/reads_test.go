@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
@@ -58,4 +59,24 @@ func TestReadsAreAudited(t *testing.T) {
 	}
 	broken.fail(nil)
 	ask(t, w.A, http.MethodGet, "/v1/verifications/"+id, nil)
+}
+
+// One line of each party tells of an exchange, and both name the verification
+// and the other one.
+func TestBothPartiesLogTheSameID(t *testing.T) {
+	w := proxytest.NewWorld(t)
+	verified(w)
+	id := verify(t, w, request(w))
+	finished(t, w, id)
+	for name, p := range map[string][2]*proxytest.Party{"outbound": {w.A, w.B}, "inbound": {w.B, w.A}} {
+		found := 0
+		for line := range strings.Lines(p[0].Log.String()) {
+			if strings.Contains(line, `"direction":"`+name+`","message":"verification-request","vasp":"`+p[1].ID.String()+`"`) && strings.Contains(line, `"verification":"`+id+`"`) {
+				found++
+			}
+		}
+		if found != 1 {
+			t.Errorf("%s: %d lines name the verification", name, found)
+		}
+	}
 }
