@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +22,14 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/storage/storagetest"
 )
 
-var flips = flag.Int("flips", short(300, 20_000), "how many single-bit damages TestFlippedBits tries")
+var (
+	flips    = flag.Int("flips", short(300, 20_000), "how many single-bit damages TestFlippedBits tries")
+	flipSeed = flag.Uint64("flipseed", 2, "and which ones")
+)
+
+// flipsAtOnce is how many one process tries: a store whose page panicked stays
+// open until its program has stopped, and takes a megabyte with it.
+const flipsAtOnce = 1000
 
 // short is the size of a storm in make test, or its long form in make torture.
 func short(standard, torture int) int {
@@ -83,12 +92,16 @@ func text(v any) string {
 // nothing that is missing is missed in silence; also when the store goes on
 // writing to the damaged file.
 func TestFlippedBits(t *testing.T) {
+	if *flips > flipsAtOnce {
+		flipInProcesses(t)
+		return
+	}
 	path, want := sampleFile(t)
 	whole := readFile(t, path)
 	var used int64
 	edit(t, path, func(tx *bbolt.Tx) error { used = tx.Size(); return nil })
 	whole = whole[:used] // the rest was never written
-	random := rand.New(rand.NewPCG(1, 2))
+	random := rand.New(rand.NewPCG(1, *flipSeed))
 	damaged := newPath(t)
 	harmless := 0
 	for range *flips {
@@ -106,6 +119,18 @@ func TestFlippedBits(t *testing.T) {
 	t.Logf("%d flips, %d of them of no consequence", *flips, harmless)
 	if harmless == *flips {
 		t.Error("no flip had any consequence: this test tests nothing")
+	}
+}
+
+// flipInProcesses tries as many, some at a time.
+func flipInProcesses(t *testing.T) {
+	for seed := uint64(0); seed < uint64(*flips/flipsAtOnce); seed++ {
+		command := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFlippedBits$", "-test.v", fmt.Sprintf("-flips=%d", flipsAtOnce), fmt.Sprintf("-flipseed=%d", 100+seed))
+		out, err := command.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), fmt.Sprintf("%d flips", flipsAtOnce)) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		t.Log(strings.TrimSpace(string(out)))
 	}
 }
 
