@@ -23,7 +23,7 @@ const oneByOne = 60 // rows, of two commits each
 func writeOneByOne(path string) error {
 	db, err := openInChild(path)
 	if err != nil {
-		return fmt.Errorf("open: %w", err)
+		return fmt.Errorf("open: %s", strings.ReplaceAll(err.Error(), "\n", "; ")) // calls of two threads may have failed
 	}
 	for n := range oneByOne {
 		v := killRow(n)
