@@ -73,6 +73,9 @@ func (r *reach) heard(up bool, now time.Time) reached {
 	switch {
 	case up:
 		*r = reach{last: found}
+		if was == nothing { // a registration counts as up until central has looked
+			return nothing
+		}
 	case was == found, now.Sub(r.since) >= firstLook:
 		r.last = lost
 	}

@@ -52,9 +52,10 @@ func doctorCommand(catalog *plugins.Catalog, from *settings.Source) *cobra.Comma
 
 // doctor prints what it finds as it goes on.
 type doctor struct {
-	out    io.Writer
-	now    func() time.Time
-	failed int
+	out     io.Writer
+	now     func() time.Time
+	running bool // there is an enclave to look at
+	failed  int
 }
 
 // examineFor is how long one look may take.
@@ -90,13 +91,13 @@ func (d *doctor) look(ctx context.Context, catalog *plugins.Catalog, from *setti
 	} else {
 		d.ok("settings", "they would start an enclave of VASP %s", s.VASPID)
 	}
-	running := d.enclave(ctx, &s)
+	d.running = d.enclave(ctx, &s)
 	for _, look := range []func(context.Context, *Settings, *parts){d.key, d.disk, d.allowlist, d.certificate, d.central, d.backend, d.redis} {
 		within, cancel := context.WithTimeout(ctx, examineFor)
 		look(within, &s, p)
 		cancel()
 	}
-	d.endpoint(ctx, &s, running)
+	d.endpoint(ctx, &s)
 }
 
 // enclave asks the one that runs, if one does.
@@ -241,10 +242,15 @@ func (d *doctor) central(ctx context.Context, s *Settings, p *parts) {
 		return
 	}
 	d.ok(what, "takes our requests; %d VASPs are connected with us", len(directory.VASPs)-1)
-	if us := directory.VASPs[i]; us.Health != relay.Up {
-		d.warn(what, "says that our enclave is down: it does not run, or central cannot reach %s", s.PublicEndpoint)
-	} else {
-		d.ok(what, "reaches our enclave")
+	switch up := directory.VASPs[i].Health == relay.Up; {
+	case up && d.running:
+		d.ok(what, "says that our enclave is up")
+	case up:
+		d.warn(what, "has not noticed yet that our enclave does not run")
+	case d.running:
+		d.fail(what, "says that our enclave is down: it cannot reach %s, or is refused there. Is its address in VEGA_CENTRAL_ALLOWLIST, and the certificate one that it believes?", s.PublicEndpoint)
+	default:
+		d.warn(what, "says that our enclave is down, which it is")
 	}
 }
 
@@ -295,11 +301,15 @@ func (d *doctor) backend(ctx context.Context, s *Settings, p *parts) {
 	if err != nil {
 		return // said by readParts
 	}
-	problems := client.Greet(ctx)
+	problems, unsure := client.Greet(ctx)
 	for _, problem := range problems {
 		d.fail(what, "%v", problem)
 	}
-	if len(problems) == 0 {
+	switch {
+	case len(problems) > 0:
+	case unsure && s.AuthorizationToken.IsSet():
+		d.warn(what, "can be reached; whether it takes the token, its answer to a GET does not tell: the first verification does")
+	default:
 		d.ok(what, "can be reached, and does not refuse the token")
 	}
 }
@@ -325,7 +335,7 @@ func (d *doctor) redis(ctx context.Context, s *Settings, p *parts) {
 
 // endpoint looks at it from here: that it can be reached from outside, central
 // alone can tell.
-func (d *doctor) endpoint(ctx context.Context, s *Settings, running bool) {
+func (d *doctor) endpoint(ctx context.Context, s *Settings) {
 	const what = "endpoint"
 	ctx, cancel := context.WithTimeout(ctx, examineFor)
 	defer cancel()
@@ -349,7 +359,7 @@ func (d *doctor) endpoint(ctx context.Context, s *Settings, running bool) {
 	case err == nil:
 		_ = conn.Close()
 		d.ok(what, "%s takes connections", net.JoinHostPort(u.Hostname(), port))
-	case !running:
+	case !d.running:
 		d.warn(what, "takes no connection, as long as the enclave does not run")
 	case errors.Is(err, syscall.ECONNREFUSED):
 		d.fail(what, "%v: port %s must lead to VEGA_PUBLIC_LISTEN (%s)", err, port, s.PublicListen)

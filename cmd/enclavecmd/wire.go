@@ -46,7 +46,7 @@ func openHistory(s *Settings, p *parts, metrics prometheus.Registerer, logger *s
 		OnFail: func(err error) { stop(fmt.Errorf("the history failed, and what is on disk is unknown: %w", err)) },
 	})
 	if errors.Is(err, atrest.ErrWrongKEK) {
-		return nil, configError{fmt.Errorf("%s: %w", s.keySourceName(), err)}
+		return nil, configError{fmt.Errorf("%s: %w; find the key with the first id, or the history that is under the second", s.keySourceName(), err)}
 	}
 	if err == nil {
 		sayWhichKEK(db, p, logger)

@@ -60,7 +60,7 @@ func TestByHand(t *testing.T) {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	for _, want := range []string{
-		"ok: the settings would start an enclave", "COUNTERPARTY-NOT-TRUSTED", "reaches our enclave", `"result":"VERIFIED"`, "Min-jun",
+		"ok: the settings would start an enclave", "COUNTERPARTY-NOT-TRUSTED", "says that our enclave is up", `"result":"VERIFIED"`, "Min-jun",
 		"SUCCESS: 48 rules found", "whole: ", "the history of the running enclave is whole", `"job":"enclave"`,
 	} {
 		if !strings.Contains(said, want) {

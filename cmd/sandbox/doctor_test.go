@@ -28,12 +28,12 @@ func TestTheDoctor(t *testing.T) {
 		return run(t, v.Enclave.Path, append(env, changes...), "doctor")
 	}
 	code, said := examine()
-	for _, want := range []string{"settings", "enclave", "key", "disk", "allowlist", "certificate", "clock", "central", "backend", "endpoint"} {
+	for _, want := range []string{"settings", "enclave", "key", "disk", "allowlist", "certificate", "clock", "central", "endpoint"} {
 		if !strings.Contains(said, "\nok    "+want) && !strings.HasPrefix(said, "ok    "+want) {
 			t.Errorf("of %s nothing good is said", want)
 		}
 	}
-	for _, want := range []string{"runs and is ready", "reaches our enclave", "takes our requests; 1 VASPs", "within 5 s"} {
+	for _, want := range []string{"runs and is ready", "says that our enclave is up", "takes our requests; 1 VASPs", "within 5 s", "warn  backend      can be reached; whether it takes the token"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q", want)
 		}
@@ -59,7 +59,7 @@ func TestTheDoctor(t *testing.T) {
 		{[]string{"VEGA_VERIFICATION_API_PATH=http://127.0.0.1:1/x"}, []string{"FAIL  backend", "connection refused"}},
 		{[]string{"VEGA_DATABASE_FILE=/none/enclave.db"}, []string{"FAIL  disk", "there is no directory /none"}},
 		{[]string{"VEGA_ENCLAVE_PUBLIC_ENDPOINT=https://127.0.0.2:1"}, []string{"FAIL  endpoint", "must lead to VEGA_PUBLIC_LISTEN"}},
-		{[]string{"VEGA_ADMIN_LISTEN=127.0.0.1:1"}, []string{"warn  enclave", "does not run, or has another VEGA_ADMIN_LISTEN"}},
+		{[]string{"VEGA_ADMIN_LISTEN=127.0.0.1:1"}, []string{"warn  enclave", "does not run, or has another VEGA_ADMIN_LISTEN", "has not noticed yet"}},
 		{[]string{"VEGA_REDIS_URL=redis://127.0.0.1:1"}, []string{"warn  redis", "kept in process"}},
 		{[]string{"VEGA_LOG_LEVL=debug"}, []string{"FAIL  settings", "did you mean VEGA_LOG_LEVEL?"}},
 		{[]string{"VEGA_API_ENDPOINT=http://central.example"}, []string{"FAIL  settings", "VEGA_API_ENDPOINT: must begin with https://"}},
@@ -92,6 +92,11 @@ func TestTheDoctorFindsAWrongToken(t *testing.T) {
 	backend := refusing(t)
 	env := append(slices.Clone(v.Enclave.Env), "VEGA_VERIFICATION_API_PATH="+backend+"/401", "VEGA_VERIFICATION_ACCOUNT_API_PATH="+backend+"/302", "VEGA_VERIFICATION_AUTHORIZATION_TOKEN_FILE=", "VEGA_VERIFICATION_AUTHORIZATION_TOKEN=hunter2")
 	code, said := run(t, v.Enclave.Path, env, "doctor")
+	good := append(slices.Clone(v.Enclave.Env), "VEGA_VERIFICATION_API_PATH="+backend+"/200", "VEGA_VERIFICATION_ACCOUNT_API_PATH="+backend+"/400",
+		"VEGA_VERIFICATION_TRANSACTION_API_PATH=", "VEGA_VERIFICATION_CALLBACK_API_PATH=")
+	if _, said := run(t, v.Enclave.Path, good, "doctor"); !strings.Contains(said, "ok    backend      can be reached, and does not refuse the token") {
+		t.Errorf("of a backend that takes it:\n%s", said)
+	}
 	if code != 1 || !strings.Contains(said, "refuses the token with 401") || !strings.Contains(said, "answers with a redirect (302)") || strings.Contains(said, "hunter2") {
 		t.Errorf("exit %d\n%s", code, said)
 	}

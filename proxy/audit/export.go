@@ -182,7 +182,7 @@ func Verify(r io.Reader, known []*Checkpoint, each func()) (*Verified, error) {
 		return nil, err
 	}
 	if v.Checkpoint == nil {
-		return nil, errors.New("the export has no checkpoint at its end: it was cut off, or is not complete")
+		return nil, errors.New("the export has no checkpoint at its end: it was cut off, or is not complete; what a sink has is checked as a stream (--stream)")
 	}
 	return &v.Verified, v.holds(known, v.Checkpoint.From)
 }
@@ -252,7 +252,7 @@ type verifier struct {
 
 func (v *verifier) line(text []byte) error {
 	if v.Checkpoint != nil {
-		return errors.New("stands behind the checkpoint")
+		return errors.New("stands behind the checkpoint: this is no export, or it was added to; what a sink has is checked as a stream (--stream)")
 	}
 	if isCheckpoint(text) {
 		return v.end(text)

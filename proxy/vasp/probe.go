@@ -30,22 +30,24 @@ func (c *Client) Probe(ctx context.Context) []error {
 
 // Greet asks each configured API, by a GET, which none of them has, with the
 // header of every call. It says which cannot be reached, which refuse the token
-// (401, 403) and which redirect; any other answer is a good one. It is for an
-// operator, not for the start: a backend may log it.
-func (c *Client) Greet(ctx context.Context) []error {
-	var found []error
+// (401, 403) and which redirect. Some backends say that there is no such method
+// (404, 405) before they look at a token; then whether they take it is unknown,
+// and unsure. It is for an operator, not for the start: a backend may log it.
+func (c *Client) Greet(ctx context.Context) (found []error, unsure bool) {
 	for _, e := range []*endpoint{c.account, c.user, c.transaction, c.callback} {
 		if e.url == nil {
 			continue
 		}
-		if err := c.greet(ctx, e); err != nil {
+		code, err := c.greet(ctx, e)
+		if err != nil {
 			found = append(found, err)
 		}
+		unsure = unsure || code == http.StatusNotFound || code == http.StatusMethodNotAllowed
 	}
-	return found
+	return found, unsure
 }
 
-func (c *Client) greet(ctx context.Context, e *endpoint) error {
+func (c *Client) greet(ctx context.Context, e *endpoint) (code int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	r := e.request(ctx, nil)
@@ -53,16 +55,16 @@ func (c *Client) greet(ctx context.Context, e *endpoint) error {
 	r.Header.Del("Content-Type")
 	answer, err := c.transport.RoundTrip(r)
 	if err != nil {
-		return fmt.Errorf("vasp %s api at %s: %w", e.api, e.address(), err)
+		return 0, fmt.Errorf("vasp %s api at %s: %w", e.api, e.address(), err)
 	}
 	defer answer.Body.Close()
-	switch code := answer.StatusCode; {
+	switch code = answer.StatusCode; {
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		return fmt.Errorf("vasp %s api at %s refuses the token with %d: VEGA_VERIFICATION_AUTHORIZATION_TOKEN must be the one it knows, and VEGA_VERIFICATION_AUTHORIZATION_KEY the header it looks in", e.api, e.address(), code)
+		return code, fmt.Errorf("vasp %s api at %s refuses the token with %d: VEGA_VERIFICATION_AUTHORIZATION_TOKEN must be the one it knows, and VEGA_VERIFICATION_AUTHORIZATION_KEY the header it looks in", e.api, e.address(), code)
 	case code >= 300 && code < 400:
-		return fmt.Errorf("vasp %s api at %s answers with a redirect (%d), which is never followed: give the URL that it leads to", e.api, e.address(), code)
+		return code, fmt.Errorf("vasp %s api at %s answers with a redirect (%d), which is never followed: give the URL that it leads to", e.api, e.address(), code)
 	}
-	return nil
+	return code, nil
 }
 
 // host is an address and the APIs behind it.
