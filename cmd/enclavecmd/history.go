@@ -22,6 +22,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/export"
+	"github.com/vasp-enclave/vasp-enclave/storage/files"
 )
 
 func historyCommand(from *settings.Source) *cobra.Command {
@@ -328,7 +329,7 @@ func (o *operator) export(ctx context.Context, dir string, q url.Values, formats
 	if err := os.Rename(temporary, dir); err != nil { // also when somebody has made it meanwhile
 		return 0, err
 	}
-	return m.Rows, syncDir(filepath.Dir(filepath.Clean(dir)))
+	return m.Rows, files.Sync(filepath.Dir(filepath.Clean(dir)))
 }
 
 func (o *operator) fetch(ctx context.Context, dir string, q url.Values, formats []string, stderr io.Writer) error {
@@ -337,16 +338,16 @@ func (o *operator) fetch(ctx context.Context, dir string, q url.Values, formats 
 		return unreachable(err)
 	}
 	defer response.Body.Close()
-	var files []*os.File
+	var written []*os.File
 	defer func() {
-		for _, f := range files {
+		for _, f := range written {
 			f.Close()
 		}
 	}()
 	w, err := export.NewWriter(formats, func(name string) (io.Writer, error) {
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err == nil {
-			files = append(files, f)
+			written = append(written, f)
 		}
 		return f, err
 	})
@@ -375,7 +376,7 @@ func (o *operator) fetch(ctx context.Context, dir string, q url.Values, formats 
 	if err := w.Close(); err != nil {
 		return err
 	}
-	for _, f := range files {
+	for _, f := range written {
 		if err := f.Sync(); err != nil {
 			return err
 		}
@@ -383,7 +384,7 @@ func (o *operator) fetch(ctx context.Context, dir string, q url.Values, formats 
 	return errors.Join(
 		writeNew(filepath.Join(dir, export.ManifestFile), end.Manifest),
 		writeNew(filepath.Join(dir, export.SignatureFile), append(end.Signature, '\n')),
-		syncDir(dir),
+		files.Sync(dir),
 	)
 }
 

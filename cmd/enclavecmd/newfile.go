@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/vasp-enclave/vasp-enclave/storage/files"
 )
 
 // newFile leaves a file that write has filled under the name, readable by this
@@ -30,13 +32,5 @@ func newFile(name, what string, write func(*os.File) error) error {
 	if err := os.Rename(f.Name(), name); err != nil {
 		return err
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return files.Sync(dir)
 }

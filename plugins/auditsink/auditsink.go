@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
+	"github.com/vasp-enclave/vasp-enclave/storage/files"
 )
 
 // Stdout is "stdout:", the program's standard output, which has nothing else: the
@@ -99,7 +100,11 @@ func (s *file) open() error {
 }
 
 func prepare(f *os.File) error {
-	if err := lock(f); err != nil {
+	err := files.Lock(f)
+	if errors.Is(err, files.ErrLocked) {
+		return errors.New("another program writes to " + f.Name() + "; give each enclave a file of its own")
+	}
+	if err != nil {
 		return err
 	}
 	return dropTornLine(f)
@@ -130,16 +135,13 @@ func dropTornLine(f *os.File) error {
 	return f.Truncate(from + int64(end))
 }
 
-// syncDir makes the file's name last.
+// syncDir makes the file's name last. A directory that may be written to and
+// not read cannot be synced.
 func syncDir(name string) error {
-	d, err := os.Open(name)
-	if errors.Is(err, fs.ErrPermission) { // writable and not readable: nothing to sync with
-		return nil
-	}
-	if err != nil {
+	if err := files.Sync(name); !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }
 
 func (s *file) Close() error {

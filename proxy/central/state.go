@@ -16,6 +16,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
 	"github.com/vasp-enclave/vasp-enclave/proxy/wirejson"
+	"github.com/vasp-enclave/vasp-enclave/storage/files"
 )
 
 // kept is what central remembers of one member's enclave. A value of it never
@@ -201,15 +202,24 @@ func replaceFile(path string, text []byte) error {
 	if err := os.Rename(temp.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return files.Sync(dir)
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// lockFile keeps another central out until the file is closed or the process
+// ends.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	err = files.Lock(f)
+	if errors.Is(err, files.ErrLocked) {
+		err = errors.New("another central uses it; stop that one first")
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func (s *store) close() error {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/storage"
+	"github.com/vasp-enclave/vasp-enclave/storage/files"
 )
 
 // A backup is a head in clear and the whole file, as one transaction saw it,
@@ -219,10 +220,10 @@ func place(path string, name func(old, new string) error, build func(name string
 	if err := build(f.Name()); err != nil {
 		return err
 	}
-	if err := errors.Join(syncPath(f.Name()), name(f.Name(), path)); err != nil {
+	if err := errors.Join(files.Sync(f.Name()), name(f.Name(), path)); err != nil {
 		return err
 	}
-	return syncPath(dir)
+	return files.Sync(dir)
 }
 
 // Contents are what a file holds as a whole.

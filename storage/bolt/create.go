@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
+	"github.com/vasp-enclave/vasp-enclave/storage/files"
 )
 
 // schemaVersion is of the buckets and keys as a whole; cells have their own.
@@ -38,22 +39,14 @@ func create(o *Options) error {
 		return err
 	}
 	defer os.Remove(f.Name())
-	if err := errors.Join(f.Close(), build(f.Name(), o), syncPath(f.Name())); err != nil {
+	if err := errors.Join(f.Close(), build(f.Name(), o), files.Sync(f.Name())); err != nil {
 		return err
 	}
 	// A link and not a rename, which would replace a file.
 	if err := os.Link(f.Name(), o.Path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncPath(dir)
-}
-
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return files.Sync(dir)
 }
 
 // build makes all buckets, the data keysets and the state, in one commit.

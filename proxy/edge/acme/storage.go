@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
+	"github.com/vasp-enclave/vasp-enclave/storage/files"
 )
 
 // storage keeps what belongs to certificates in files below one directory:
@@ -140,15 +141,7 @@ func replace(path string, content []byte) (err error) {
 	if err = os.Rename(temp.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return files.Sync(dir)
 }
 
 // Load opens the file at key. Its error is fs.ErrNotExist when there is none,
