@@ -195,6 +195,15 @@ type breakable struct {
 
 func (b *breakable) into(c *proxy.Config) { b.History, c.History = c.History, b }
 
+// breaking starts a party again with a history whose changes can be made to fail.
+func breaking(p *proxytest.Party) *breakable {
+	b := new(breakable)
+	p.Stop()
+	p.Tweak(b.into)
+	p.Start()
+	return b
+}
+
 func (b *breakable) fail(err error) { b.err.Store(&err) }
 
 func (b *breakable) Apply(ctx context.Context, c *storage.Change) error {

@@ -18,10 +18,7 @@ func TestReadsAreAudited(t *testing.T) {
 	verified(w)
 	id := verify(t, w, request(w))
 	finished(t, w, id)
-	w.A.Stop()
-	var broken breakable
-	w.A.Tweak(broken.into)
-	w.A.Start()
+	broken := breaking(w.A)
 	reads, lists := len(audited(t, w.A, audit.Read)), len(audited(t, w.A, audit.List))
 	paths := map[string]bool{
 		"/v1/verifications/" + id: true, "/v1/verifications": true, "/v1/verifications?beneficiaryAccount=bc1qsecret": true,

@@ -461,10 +461,7 @@ func TestAReportThatCannotBeStored(t *testing.T) {
 	verified(w)
 	id := verify(t, w, request(w))
 	finished(t, w, id)
-	w.A.Stop()
-	var broken breakable
-	w.A.Tweak(broken.into)
-	w.A.Start()
+	broken := breaking(w.A)
 	broken.fail(storage.ErrReadOnly)
 	for path, body := range map[string][]byte{txPath: txReport(id, "h"), errorPath: errorReport(id, "ERROR", "X")} {
 		status, answer := w.A.Call(http.MethodPost, path, body)
