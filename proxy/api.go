@@ -335,9 +335,8 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) error {
 // fails (attack G1). Filters are not written: they may name an account.
 func (a *api) noteRead(ctx context.Context, verb, object, reason string) error {
 	entry := storage.AuditEntry{Time: a.Now(), Actor: audit.Backend, Verb: verb, Object: object, Outcome: audit.OK, Reason: reason}
-	if err := a.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
-		return fail("write the audit entry", Storage, &Error{Op: "show rows", Kind: Storage, Err: err,
-			Message: "The audit log cannot be written now; nothing was shown."})
+	if err := a.record(ctx, entry); err != nil {
+		return &Error{Op: "write the audit entry", Kind: Storage, Err: err, Message: "The audit log cannot be written now; nothing was shown."}
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (o *operator) entry(r *http.Request, verb, object, reason string) storage.A
 
 // note writes an entry of its own.
 func (o *operator) note(r *http.Request, verb, object, reason string) error {
-	if err := o.History.Apply(r.Context(), &storage.Change{Audit: []storage.AuditEntry{o.entry(r, verb, object, reason)}}); err != nil {
+	if err := o.record(r.Context(), o.entry(r, verb, object, reason)); err != nil {
 		return fail("write the audit entry", Storage, err)
 	}
 	return nil

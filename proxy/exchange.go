@@ -16,6 +16,7 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/crypto/keyring"
 	"github.com/vasp-enclave/vasp-enclave/proxy/relay"
+	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
 // question is one sealed request to a counterparty.
@@ -234,6 +235,11 @@ func (e *Enclave) readRefusal(a *envelope.Authentic) error {
 	default:
 		return &Error{Op: op, Kind: Refused, Err: errors.New("the counterparty refused the envelope")}
 	}
+}
+
+// record writes an audit entry about what changes nothing else in the history.
+func (e *Enclave) record(ctx context.Context, entry storage.AuditEntry) error {
+	return e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}})
 }
 
 // countPeer counts by counterparty, where that is asked for. Whom we have not

@@ -322,7 +322,7 @@ func (e *Enclave) conflict(ctx context.Context, key verificationKey) error {
 	e.metrics.conflicts.Inc()
 	e.Logger.Error("a verification id came again with another content", "vasp", key.originating, "verification", key.id)
 	entry := audit.Verification(e.Now(), audit.Peer, audit.Conflict, key.id, key.originating, "refused", "")
-	if err := e.History.Apply(ctx, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
+	if err := e.record(ctx, entry); err != nil {
 		return fail(op, Storage, err)
 	}
 	return e.metrics.refuse(op, "conflict", errors.New("another content under the same id"))

@@ -9,7 +9,6 @@ import (
 	"github.com/vasp-enclave/vasp-enclave/crypto/envelope"
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 	"github.com/vasp-enclave/vasp-enclave/proxy/ivms101"
-	"github.com/vasp-enclave/vasp-enclave/storage"
 )
 
 // CheckAccount asks the counterparty whether an account is its customer's,
@@ -52,7 +51,7 @@ func (e *Enclave) askAboutAccount(ctx context.Context, id uuid.UUID, r *accountR
 		entry.Outcome, entry.Reason = answer.Result, auditReason(answer.Reason)
 	}
 	keep := context.WithoutCancel(ctx)
-	if err := e.History.Apply(keep, &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
+	if err := e.record(keep, entry); err != nil {
 		return nil, fail("audit an account check", Storage, err)
 	}
 	return answer, err

@@ -28,7 +28,7 @@ func (e *Enclave) Inquire(ctx context.Context, id uuid.UUID) (*inquiryAnswer, er
 	defer cancel()
 	answer, err := e.askWhereItStands(ctx, row)
 	entry := audit.Verification(e.Now(), audit.Backend, audit.Inquire, id, row.Originating, outcome(err), "")
-	if err := e.History.Apply(context.WithoutCancel(ctx), &storage.Change{Audit: []storage.AuditEntry{entry}}); err != nil {
+	if err := e.record(context.WithoutCancel(ctx), entry); err != nil {
 		return nil, fail("audit an inquiry", Storage, err)
 	}
 	if err != nil {
