@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
 	"github.com/vasp-enclave/vasp-enclave/proxy/edge"
@@ -231,26 +232,48 @@ func (d *doctor) central(ctx context.Context, s *Settings, p *parts) {
 		return
 	}
 	defer client.Close()
-	directory, err := client.Directory(ctx)
-	if err != nil {
+	vasps, self, err := d.members(ctx, client, s.VASPID)
+	switch {
+	case err != nil:
 		d.fail(what, "%v\n%s", err, proxy.Advice(err))
 		return
-	}
-	i := slices.IndexFunc(directory.VASPs, func(m relay.Member) bool { return m.VASPID == s.VASPID })
-	if i < 0 {
+	case self == nil:
 		d.fail(what, "knows the key and no VASP %s: VEGA_VASP_ID must be the id that goes with VEGA_ALLIANCE_ACCESS_KEY", s.VASPID)
 		return
 	}
-	d.ok(what, "takes our requests; %d VASPs are connected with us", len(directory.VASPs)-1)
-	switch up := directory.VASPs[i].Health == relay.Up; {
+	d.ok(what, "takes our requests; %d VASPs are connected with us", vasps-1)
+	switch up := self.Health == relay.Up; {
 	case up && d.running:
 		d.ok(what, "says that our enclave is up")
 	case up:
 		d.warn(what, "has not noticed yet that our enclave does not run")
 	case d.running:
-		d.fail(what, "says that our enclave is down: it cannot reach %s, or is refused there. Is its address in VEGA_CENTRAL_ALLOWLIST, and the certificate one that it believes?", s.PublicEndpoint)
+		d.fail(what, "says that our enclave is down: it cannot reach %s, or is refused there. Is its address in VEGA_CENTRAL_ALLOWLIST, and the certificate one that it believes? Or did it refuse the registration? The enclave's log says why.", s.PublicEndpoint)
 	default:
 		d.warn(what, "says that our enclave is down, which it is")
+	}
+}
+
+// firstPoll is how long central may take to call an enclave that has just
+// registered.
+const firstPoll = 5 * time.Second
+
+// members gives how many VASPs central names, and what it says of us; nil if it
+// does not know us. An enclave that runs is given the time to be found up.
+func (d *doctor) members(ctx context.Context, client *relay.Client, id identity.VASPID) (int, *relay.Member, error) {
+	for until := time.Now().Add(firstPoll); ; {
+		directory, err := client.Directory(ctx)
+		if err != nil {
+			return 0, nil, err
+		}
+		i := slices.IndexFunc(directory.VASPs, func(m relay.Member) bool { return m.VASPID == id })
+		if i < 0 {
+			return len(directory.VASPs), nil, nil
+		}
+		if self := &directory.VASPs[i]; !d.running || self.Health == relay.Up || time.Now().After(until) {
+			return len(directory.VASPs), self, nil
+		}
+		time.Sleep(firstPoll / 20)
 	}
 }
 
