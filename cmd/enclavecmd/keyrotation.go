@@ -165,7 +165,7 @@ func rotateDataCommand(from *settings.Source) *cobra.Command {
 		Long: "Replaces the data keys that values are still sealed under: the private one and those of the running periods. All values\n" +
 			"under them are sealed anew in the background, at a pace that leaves the enclave free to serve; when none is left the old\n" +
 			"keys are deleted. It goes on after a restart by itself; enclave keys status says how far it is. The keys of blind indexes\n" +
-			"and of the wrapping of private keys stay: docs/operations.md says why.",
+			"and of the wrapping of private keys stay: docs/operations/keys.md says why.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if all && period != "" {
 				return errors.New("give --all or --period, not both")

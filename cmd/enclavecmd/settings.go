@@ -85,7 +85,7 @@ type Settings struct {
 	VerificationIdle   settings.Millis `env:"VEGA_VERIFICATION_KEEPALIVE_TIMEOUT_MS" envDefault:"4000" range:"100-600000" doc:"How long an idle connection to the backend is kept, in ms; shorter than the backend keeps it."`
 	UnsafePlainHTTP    bool            `env:"VEGA_UNSAFE_VERIFICATION_HTTP" envDefault:"false" doc:"Allows http URLs above that leave this machine: personal data and the token travel in clear."`
 
-	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" first:"true" secret:"true" group:"Keys and history" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32. With a decrypt API, what it is asked to decrypt, as it is."`
+	EncryptionKey   settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64" first:"true" secret:"true" group:"Database key" doc:"32 random bytes in base64 that protect the history and the private keys; make them with openssl rand -base64 32. With a decrypt API, what it is asked to decrypt, as it is."`
 	KeySource       string          `env:"VEGA_KEY_SOURCE" envDefault:"plain:" doc:"Where that key comes from: plain: takes it from VEGA_ENCRYPTION_KEY_BASE64, file:/path from a file with the 32 bytes or their base64, decrypt-api:https://host/path from the API at that URL."`
 	PreviousKey     settings.Secret `env:"VEGA_ENCRYPTION_KEY_BASE64_PREVIOUS" secret:"true" doc:"Another value of VEGA_ENCRYPTION_KEY_BASE64 that the history may be under, while that key is changed."`
 	DecryptAPI      settings.URL    `env:"VEGA_DECRYPT_API_ENDPOINT" doc:"https URL of an API that decrypts VEGA_ENCRYPTION_KEY_BASE64, the same as VEGA_KEY_SOURCE=decrypt-api: and the URL."`
@@ -95,19 +95,21 @@ type Settings struct {
 	DecryptKeyFile  string          `env:"VEGA_DECRYPT_API_CLIENT_KEY_FILE" doc:"PEM file with the private key of that certificate."`
 	DecryptSealed   bool            `env:"VEGA_DECRYPT_API_SEALED" envDefault:"false" doc:"Asks the decrypt API to seal its answer to a key of this one call, and takes no other answer: proxies that end TLS in between see no key. deploy/decryptapi can do it."`
 	UnsafeDecrypt   bool            `env:"VEGA_UNSAFE_DECRYPT_API_HTTP" envDefault:"false" doc:"Allows a decrypt API by http on another machine: the database key and the token travel in clear."`
-	DatabaseFile    string          `env:"VEGA_DATABASE_FILE" first:"true" envDefault:"enclave.db" doc:"The history, an encrypted file; one running enclave per file."`
-	UnsafeNetworkFS bool            `env:"VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM" envDefault:"false" doc:"Allows the history on NFS, SMB, FUSE and the like, where a second enclave may write too and what was acknowledged may be lost."`
-	AnchorFile      string          `env:"VEGA_DATABASE_ANCHOR_FILE" doc:"File on another volume that says how far the history is, so that a whole older one put back is noticed at start; unset, it is not."`
-	AuditSinks      string          `env:"VEGA_AUDIT_SINKS" doc:"Where the audit log is copied to as it grows, comma separated: file:/path for a file on another volume, stdout: for the standard output; when none of them takes it, requests are refused. Unset, it stays in the history."`
-	RetentionPeriod int             `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
-	RetentionDays   string          `env:"VEGA_VERIFICATION_RETENTION_DAYS" doc:"Verifications older than so many days are erased for good, every hour; less than 1 counts as 1; unset, or not a number, none is."`
-	RedisURL        settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`
-	RedisRootsFile  string          `env:"VEGA_REDIS_ROOTS_FILE" doc:"PEM file of the root certificates to trust Redis with; unset, the system's."`
-	PublicKeyTTL    settings.Millis `env:"VEGA_PUBLIC_KEY_TTL" envDefault:"1800000" min:"600000" doc:"How long a counterparty's public key is kept, in ms, at least 600000."`
-	PeerTrust       string          `env:"VEGA_PEER_TRUST" first:"true" envDefault:"tofu" oneof:"tofu|verified" doc:"Counterparties to exchange with: tofu takes the central server's word for who they are at first contact, verified asks an operator to compare a safety number first."`
-	PreferredSuite  string          `env:"VEGA_PREFERRED_SUITE" envDefault:"x-wing" oneof:"x-wing|x25519" doc:"Kind of key to publish: x-wing also resists quantum computers, and then no weaker key of a counterparty is sealed to; x25519 accepts both."`
-	Timeout         settings.Millis `env:"VEGA_VERIFICATION_TIMEOUT_MS" envDefault:"600000" min:"1000" doc:"How long an unanswered verification waits before it ends as REQUEST-TIMEOUT, in ms."`
-	ClockSkew       settings.Millis `env:"VEGA_CLOCK_SKEW_MS" envDefault:"60000" range:"0-600000" doc:"How far the clocks of two enclaves may differ, in ms."`
+
+	DatabaseFile    string `env:"VEGA_DATABASE_FILE" first:"true" envDefault:"enclave.db" group:"History" doc:"The history, an encrypted file; one running enclave per file."`
+	UnsafeNetworkFS bool   `env:"VEGA_UNSAFE_DATABASE_NETWORK_FILESYSTEM" envDefault:"false" doc:"Allows the history on NFS, SMB, FUSE and the like, where a second enclave may write too and what was acknowledged may be lost."`
+	AnchorFile      string `env:"VEGA_DATABASE_ANCHOR_FILE" doc:"File on another volume that says how far the history is, so that a whole older one put back is noticed at start; unset, it is not."`
+	AuditSinks      string `env:"VEGA_AUDIT_SINKS" doc:"Where the audit log is copied to as it grows, comma separated: file:/path for a file on another volume, stdout: for the standard output; when none of them takes it, requests are refused. Unset, it stays in the history."`
+	RetentionPeriod int    `env:"VEGA_RETENTION_PERIOD_DAYS" envDefault:"30" range:"1-3650" doc:"How many days of history share a data key, in days; counts only when the file is made."`
+	RetentionDays   string `env:"VEGA_VERIFICATION_RETENTION_DAYS" doc:"Verifications older than so many days are erased for good, every hour; less than 1 counts as 1; unset, or not a number, none is."`
+
+	PeerTrust      string          `env:"VEGA_PEER_TRUST" first:"true" envDefault:"tofu" oneof:"tofu|verified" group:"Counterparties" doc:"Counterparties to exchange with: tofu takes the central server's word for who they are at first contact, verified asks an operator to compare a safety number first."`
+	PreferredSuite string          `env:"VEGA_PREFERRED_SUITE" envDefault:"x-wing" oneof:"x-wing|x25519" doc:"Kind of key to publish: x-wing also resists quantum computers, and then no weaker key of a counterparty is sealed to; x25519 accepts both."`
+	RedisURL       settings.Secret `env:"VEGA_REDIS_URL" secret:"true" doc:"Redis in which counterparties' public keys are kept for the next start, too: redis://, rediss://, unix://, and redis+sentinel:// or redis+cluster://; unset, they are kept in process only."`
+	RedisRootsFile string          `env:"VEGA_REDIS_ROOTS_FILE" doc:"PEM file of the root certificates to trust Redis with; unset, the system's."`
+	PublicKeyTTL   settings.Millis `env:"VEGA_PUBLIC_KEY_TTL" envDefault:"1800000" min:"600000" doc:"How long a counterparty's public key is kept, in ms, at least 600000."`
+	Timeout        settings.Millis `env:"VEGA_VERIFICATION_TIMEOUT_MS" envDefault:"600000" min:"1000" doc:"How long an unanswered verification waits before it ends as REQUEST-TIMEOUT, in ms."`
+	ClockSkew      settings.Millis `env:"VEGA_CLOCK_SKEW_MS" envDefault:"60000" range:"0-600000" doc:"How far the clocks of two enclaves may differ, in ms."`
 
 	MetricsListen  settings.Listen `env:"VEGA_METRICS_LISTEN" envDefault:"127.0.0.1:9464" group:"Operation" doc:"Where Prometheus reads /metrics."`
 	VASPLabels     bool            `env:"VEGA_METRICS_VASP_LABELS" envDefault:"false" doc:"Counts exchanges by counterparty, too: whoever reads the metrics sees whom this VASP deals with, and how much."`

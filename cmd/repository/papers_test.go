@@ -3,6 +3,7 @@ package repository_test
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -33,39 +34,56 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// The papers' tables of settings are the ones that the code has.
+// The papers' tables of settings are the ones that the code has: those one meets
+// first, a page for each group of the enclave's, and those of the other programs.
 func TestPapersHoldTheSettings(t *testing.T) {
-	for _, p := range []struct {
-		page, mark string
-		settings   any
-		write      func(io.Writer, any) error
-	}{
-		{"README.md", "settings met at first", new(enclavecmd.Settings), settings.WriteFirst},
-		{"docs/settings.md", "settings", new(enclavecmd.Settings), settings.WriteMarkdown},
-		{"docs/operations.md", "settings of central", new(centralcmd.Settings), settings.WriteMarkdown},
-		{"docs/operations.md", "settings of robotvasp", new(robotcmd.Settings), settings.WriteMarkdown},
-	} {
-		var table bytes.Buffer
-		if err := p.write(&table, p.settings); err != nil {
+	hold(t, "README.md", "settings met at first", written(t, settings.WriteFirst, new(enclavecmd.Settings)))
+	hold(t, "docs/operations/central.md", "settings of central", written(t, settings.WriteMarkdown, new(centralcmd.Settings)))
+	hold(t, "docs/robot.md", "settings of robotvasp", written(t, settings.WriteMarkdown, new(robotcmd.Settings)))
+	var index strings.Builder
+	for _, group := range settings.Groups(new(enclavecmd.Settings)) {
+		page := "settings/" + strings.ReplaceAll(strings.ToLower(group.Name), " ", "-") + ".md"
+		hold(t, "docs/"+page, "settings", group.Table())
+		fmt.Fprintf(&index, "- [%s](%s):", group.Name, page)
+		for i, s := range group.Settings {
+			if i > 0 {
+				index.WriteByte(',')
+			}
+			fmt.Fprintf(&index, " `%s`", s.Name)
+		}
+		index.WriteByte('\n')
+	}
+	hold(t, "docs/settings.md", "settings", index.String())
+}
+
+func written(t *testing.T, write func(io.Writer, any) error, settings any) string {
+	t.Helper()
+	var table bytes.Buffer
+	if err := write(&table, settings); err != nil {
+		t.Fatal(err)
+	}
+	return table.String()
+}
+
+// hold wants a page to have a text between its marks, or writes it there.
+func hold(t *testing.T, page, mark, text string) {
+	t.Helper()
+	begin, end := "<!-- "+mark+": written by go test ./cmd/repository -update -->\n", "<!-- end of "+mark+" -->"
+	is := read(t, page)
+	before, rest, found := strings.Cut(is, begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("%s has no place for the %s", page, mark)
+	}
+	want := before + begin + "\n" + text + "\n" + end + after
+	if *update {
+		if err := os.WriteFile(filepath.Join(root, page), []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		begin, end := "<!-- "+p.mark+": written by go test ./cmd/repository -update -->\n", "<!-- end of "+p.mark+" -->"
-		text := read(t, p.page)
-		before, rest, found := strings.Cut(text, begin)
-		_, after, closed := strings.Cut(rest, end)
-		if !found || !closed {
-			t.Fatalf("%s has no place for the %s", p.page, p.mark)
-		}
-		want := before + begin + "\n" + table.String() + "\n" + end + after
-		if *update {
-			if err := os.WriteFile(filepath.Join(root, p.page), []byte(want), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		if diff := cmp.Diff(want, text); diff != "" {
-			t.Errorf("%s: run go test ./cmd/repository -update (-want +got):\n%s", p.page, diff)
-		}
+		return
+	}
+	if diff := cmp.Diff(want, is); diff != "" {
+		t.Errorf("%s: run go test ./cmd/repository -update (-want +got):\n%s", page, diff)
 	}
 }
 
@@ -92,16 +110,42 @@ func papers(t *testing.T) []string {
 	return pages
 }
 
-var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+var (
+	link    = regexp.MustCompile(`\]\(([^)#:\s]*)(#[^)\s]*)?\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	fence   = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	noSlug  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
+
+// places are what a link may point to in a page, as GitHub names them.
+func places(t *testing.T, page string) map[string]bool {
+	t.Helper()
+	all := make(map[string]bool)
+	for _, h := range heading.FindAllStringSubmatch(fence.ReplaceAllString(read(t, page), ""), -1) {
+		all["#"+strings.ReplaceAll(noSlug.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")] = true
+	}
+	return all
+}
 
 func TestLinksBetweenPapersLeadSomewhere(t *testing.T) {
+	links := 0
 	for _, page := range papers(t) {
 		for _, match := range link.FindAllStringSubmatch(read(t, page), -1) {
-			target := filepath.Join(root, filepath.Dir(page), match[1])
-			if _, err := os.Stat(target); err != nil {
-				t.Errorf("%s links to %s: %v", page, match[1], err)
+			path, place := match[1], match[2]
+			target := page
+			if path != "" {
+				target = filepath.Join(filepath.Dir(page), path)
+			}
+			links++
+			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
+				t.Errorf("%s links to %s: %v", page, path, err)
+			} else if place != "" && strings.HasSuffix(target, ".md") && !places(t, target)[place] {
+				t.Errorf("%s links to %s, which has no %s", page, target, place)
 			}
 		}
+	}
+	if links < 100 {
+		t.Errorf("only %d links", links)
 	}
 }
 

@@ -18,14 +18,14 @@ import (
 
 var shellBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
 
-// Every command of docs/by-hand.md, from make build to the end, in a copy of the
+// Every command of docs/operations.md, from make build to the end, in a copy of the
 // source: two enclaves, central, Redis and Prometheus. The addresses are others,
 // so that nothing else of this machine is in the way.
 func TestByHand(t *testing.T) {
 	source := copyOfTheSource(t)
 	var script strings.Builder
 	script.WriteString("set -euo pipefail\n")
-	blocks := shellBlock.FindAllStringSubmatch(string(read(t, "../../docs/by-hand.md")), -1)
+	blocks := shellBlock.FindAllStringSubmatch(string(read(t, "../../docs/operations.md")), -1)
 	for _, block := range blocks {
 		script.WriteString(block[1])
 	}

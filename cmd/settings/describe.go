@@ -63,14 +63,43 @@ func WriteFirst(w io.Writer, into any) error {
 	return writeTables(w, slices.DeleteFunc(Describe(into), func(s Setting) bool { return !s.Required && !s.First }))
 }
 
+// Groups has the settings by their headings, in the order of declaration.
+func Groups(into any) []Group { return groupsOf(Describe(into)) }
+
+// Group is one heading of the reference.
+type Group struct {
+	Name     string
+	Settings []Setting
+}
+
+func groupsOf(list []Setting) (groups []Group) {
+	for _, s := range list {
+		if len(groups) == 0 || groups[len(groups)-1].Name != s.Group {
+			groups = append(groups, Group{Name: s.Group})
+		}
+		last := &groups[len(groups)-1]
+		last.Settings = append(last.Settings, s)
+	}
+	return groups
+}
+
 func writeTables(w io.Writer, list []Setting) error {
 	var b strings.Builder
-	group := ""
-	for _, s := range list {
-		if s.Group != group {
-			group = s.Group
-			fmt.Fprintf(&b, "\n**%s**\n\n| variable | default | meaning |\n| --- | --- | --- |\n", group)
+	for i, g := range groupsOf(list) {
+		if i > 0 {
+			b.WriteByte('\n')
 		}
+		fmt.Fprintf(&b, "**%s**\n\n%s", g.Name, g.Table())
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Table is the group's reference in Markdown.
+func (g Group) Table() string {
+	var b strings.Builder
+	b.WriteString("| variable | default | meaning |\n| --- | --- | --- |\n")
+	for _, s := range g.Settings {
 		name := "`" + s.Name + "`"
 		if s.Secret {
 			name += " or `…" + FileSuffix + "`"
@@ -81,8 +110,7 @@ func writeTables(w io.Writer, list []Setting) error {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s (%s) |\n", name, s.defaultCell(), cell(s.Doc), cell(kind))
 	}
-	_, err := io.WriteString(w, strings.TrimPrefix(b.String(), "\n"))
-	return err
+	return b.String()
 }
 
 // WriteEffective writes the values in the struct that into points to as an env

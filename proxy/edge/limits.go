@@ -13,7 +13,7 @@ import (
 )
 
 // Limits of a connection (attacks N5, N6). They are not settings: a caller
-// that needs more is not the one we expect. docs/operations.md lists them.
+// that needs more is not the one we expect. docs/settings/public-listener.md lists them.
 const (
 	handshakeTimeout = 10 * time.Second // TLS, from accept
 	lastHandshakes   = time.Second      // the same, for those under way when the listener closes
