@@ -51,14 +51,18 @@ func chapter(t *testing.T, page, from, to string) []string {
 		}
 		text = before
 	}
-	var blocks []string
-	for _, block := range shellBlock.FindAllStringSubmatch(text, -1) {
-		blocks = append(blocks, real.Replace(block[1]))
-	}
-	if len(blocks) == 0 {
+	all := blocks(text)
+	if len(all) == 0 {
 		t.Fatalf("%s tells to type nothing after %q", page, from)
 	}
-	return blocks
+	return all
+}
+
+func blocks(text string) (all []string) {
+	for _, block := range shellBlock.FindAllStringSubmatch(text, -1) {
+		all = append(all, real.Replace(block[1]))
+	}
+	return all
 }
 
 // follows types a chapter, and gives what is shown.
@@ -75,7 +79,9 @@ func (m *machine) follows(t *testing.T, page, from, to string) string {
 // says, each on a machine of their own, as root, with users, folders and
 // addresses as they are written there. What is between is what the pages leave
 // to telephones, to counterparties and to chance.
-func TestTheHandbookIsFollowed(t *testing.T) {
+func TestTheHandbookIsFollowed(t *testing.T) { asRoot(t, theHandbookIsFollowed) }
+
+func theHandbookIsFollowed(t *testing.T) {
 	central, alpha, bravo := alliance(t)
 	begin := func(page, from, to string) string { t.Helper(); return central.follows(t, page, from, to) }
 	begin("operations/central.md", "", "## Settings")
@@ -152,12 +158,44 @@ func TestTheHandbookIsFollowed(t *testing.T) {
 	bravo.types(t, accept)
 	alpha.types(t, transferred("AGAIN"))
 	begin("operations/central.md", "## A member that lost its identity", "")
+	type_("settings/alliance.md", "", "")
+
+	for _, pattern := range []string{"operations/*.md", "runbooks/*.md", "settings/*.md"} {
+		pages, err := filepath.Glob("../../docs/" + pattern)
+		if err != nil || len(pages) == 0 {
+			t.Fatal(pattern, err)
+		}
+		for _, page := range pages {
+			for _, block := range blocks(string(read(t, page))) {
+				if !alpha.typed[block] && !central.typed[block] {
+					t.Errorf("nobody has typed this of %s:\n%s", page, block)
+				}
+			}
+		}
+	}
 }
 
 // runbooksHead is what one gives to one's shell before a runbook.
 func runbooksHead(t *testing.T) string {
 	t.Helper()
 	return chapter(t, "runbooks/README.md", "", "")[0]
+}
+
+// Whoever keeps the keys in an HSM types what the decrypt API's page says.
+func TestTheDecryptAPIsPageIsFollowed(t *testing.T) { asRoot(t, theDecryptAPIsPageIsFollowed) }
+
+func theDecryptAPIsPageIsFollowed(t *testing.T) {
+	program, err := buildDecryptAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := newMachine(t, "keys")
+	keys.types(t, "mkdir bin tokens; PATH=/home/bin:$PATH\necho directories.tokendir = /home/tokens >softhsm2.conf; export SOFTHSM2_CONF=/home/softhsm2.conf\nip addr add 10.0.0.5/32 dev lo; echo 10.0.0.5 keys.example >>/etc/hosts\n"+
+		strings.ReplaceAll(authority, "central.example enclave.alpha.example enclave.bravo.example", "keys.example")+
+		"cat ca.crt >>/etc/ssl/certs/ca-certificates.crt; cp ca.crt ca.pem; cp keys.example.crt server.pem; cp keys.example.key server.key")
+	keys.has(t, "bin/decryptapi", read(t, program))
+	keys.has(t, "bin/enclave", read(t, built.Enclave))
+	says(t, keys.follows(t, "../deploy/decryptapi/README.md", "", ""), "made database-kek", "AQxkYXRhYmFzZS1rZWsFYWxwaGEM")
 }
 
 // alliance is three machines: central's in the middle, and two VASPs', which

@@ -147,6 +147,25 @@ func TestTheGuideIsTrue(t *testing.T) {
 	})
 }
 
+// All that docs/robot.md tells to type works, in its order: no call is refused.
+func TestTheRobotsPageIsTrue(t *testing.T) {
+	a := start(t, sandbox.Options{})
+	var script strings.Builder
+	script.WriteString("set -euo pipefail\ncurl() { command curl --fail-with-body \"$@\"; echo; }\n")
+	for _, s := range steps(t, string(read(t, "../../docs/robot.md"))) {
+		script.WriteString(s.script)
+	}
+	typed := strings.NewReplacer("http://127.0.0.5:8081", a.VASPs[0].RobotURL, "http://127.0.0.6:8081", a.VASPs[1].RobotURL).Replace(script.String())
+	shell := exec.CommandContext(t.Context(), "bash")
+	shell.Dir, shell.Stdin = t.TempDir(), strings.NewReader(typed)
+	shell.Env = append(os.Environ(), "PATH="+filepath.Dir(built.Robot)+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	out, err := shell.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	says(t, string(out), "VERIFIED", "BLACKLISTED", "wrong-account", "balance")
+}
+
 // withTheExample runs the demo that leaves a place for a backend, and the
 // example in it, by the line that the demo prints.
 func withTheExample(t *testing.T) (addresses map[string]string) {

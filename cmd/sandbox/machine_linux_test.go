@@ -26,6 +26,7 @@ type machine struct {
 	folder  string // of the host, where scripts are handed over
 	answers chan string
 	scripts int
+	typed   map[string]bool
 
 	mu   sync.Mutex
 	said bytes.Buffer
@@ -36,19 +37,18 @@ const (
 	patience = time.Minute // for what a page tells to type in one block
 )
 
-// Overlays keep what is changed, and tmpfs holds it: where the host's files are
-// an overlay themselves, another cannot lie on it.
+// The machine has the host's programs, and files of its own wherever pages write.
 const boot = `set -euo pipefail
 mount --make-rprivate /
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /mnt
-mkdir /mnt/handed /mnt/home
+mkdir /mnt/handed /mnt/etc
 mount --bind "$HANDED" /mnt/handed
-for folder in etc var root usr/local run; do
-  mkdir -p "/mnt/$folder/upper" "/mnt/$folder/work"
-  mount -t overlay -o "lowerdir=/$folder,upperdir=/mnt/$folder/upper,workdir=/mnt/$folder/work" overlay "/$folder"
-done
-mount --bind /mnt/home /home
+cp -r --preserve=mode,links /etc/. /mnt/etc 2>/dev/null || touch /mnt/etc/shadow /mnt/etc/gshadow
+mount --bind /mnt/etc /etc
+for folder in /run /home /var /usr/local; do mount -t tmpfs -o mode=0755 tmpfs $folder; done
+mkdir -p /usr/local/bin /var/lib /var/log /var/backups
+ln -s /run /var/run
 cd /home
 umask 022
 export HOME=/home PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -56,10 +56,26 @@ hostname "$MACHINE"
 ip link set lo up
 `
 
+// asRoot runs the rest of a test as root: of a namespace of users, in a process
+// of its own, when we are not root.
+func asRoot(t *testing.T, rest func(t *testing.T)) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		rest(t)
+		return
+	}
+	again := exec.CommandContext(t.Context(), "unshare", "--map-root-user", "--map-auto", "--",
+		os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
+	out, err := again.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("as root of a namespace, for which users need lines in /etc/subuid and /etc/subgid, and a kernel that lets them: %v\n%s", err, out)
+	}
+}
+
 // newMachine boots one, which is switched off when the test ends.
 func newMachine(t *testing.T, name string) *machine {
 	t.Helper()
-	m := &machine{name: name, folder: t.TempDir(), answers: make(chan string, 1)}
+	m := &machine{name: name, folder: t.TempDir(), answers: make(chan string, 1), typed: make(map[string]bool)}
 	m.shell = exec.Command("bash", "-s")
 	m.shell.Env = []string{"MACHINE=" + name, "HANDED=" + m.folder, "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
 	m.shell.SysProcAttr = &syscall.SysProcAttr{
@@ -135,6 +151,7 @@ func (m *machine) all() string {
 func (m *machine) types(t *testing.T, script string) string {
 	t.Helper()
 	m.scripts++
+	m.typed[script] = true
 	file := fmt.Sprintf("%d.sh", m.scripts)
 	if err := os.WriteFile(filepath.Join(m.folder, file), []byte(script), 0o600); err != nil {
 		t.Fatal(err)
