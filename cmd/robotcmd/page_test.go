@@ -1,40 +1,10 @@
 package robotcmd_test
 
 import (
-	"net/http"
 	"os"
 	"regexp"
-	"strings"
 	"testing"
 )
-
-var example = regexp.MustCompile(`(?m)^curl (?:-X (\S+) )?(?:-d '([^']*)' )?'?http://127\.0\.0\.[56]:8081(/[^\s']*)'?$`)
-
-// What the page tells a reader to type works, from top to bottom.
-func TestThePagesExamplesWork(t *testing.T) {
-	page, err := os.ReadFile("../../docs/robot.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, url := newFakeEnclave(t)
-	robot := start(t, "ROBOT_ENCLAVE_URL="+url)
-	examples := example.FindAllStringSubmatch(string(page), -1)
-	if n := strings.Count(string(page), "\ncurl "); n != len(examples) || n < 14 {
-		t.Fatalf("%d of %d examples can be read", len(examples), n)
-	}
-	for _, e := range examples {
-		method, body, path := e[1], strings.ReplaceAll(e[2], `"ID"`, `"`+id+`"`), e[3]
-		if method == "" {
-			method = map[bool]string{true: http.MethodGet, false: http.MethodPost}[body == ""]
-		}
-		if status, answer := send(t, method, robot+path, body); status != 200 {
-			t.Errorf("%s = %d %s", e[0], status, answer)
-		}
-		if path == "/v1.0/action/verifications" {
-			call200(t, robot, "VERIFICATION_RESULT", `{"verificationUuid":"`+id+`","verificationResult":"VERIFIED","reason":"OK"}`)
-		}
-	}
-}
 
 // Each customer and reason in the page's tables is the robot's.
 func TestThePagesCustomersAreTheRobots(t *testing.T) {
