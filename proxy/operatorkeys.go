@@ -12,6 +12,7 @@ import (
 // KeysView is the keys of the store as an operator sees them.
 type KeysView struct {
 	KEK      string        `json:"kekId"`
+	KEKSince *time.Time    `json:"kekSince,omitempty"` // absent: an older program put the history under it
 	Keys     []KeyView     `json:"dataKeys"`
 	Rotation *RotationView `json:"rotation,omitempty"`
 }
@@ -50,7 +51,7 @@ func (o *operator) keys(w http.ResponseWriter, r *http.Request) error {
 }
 
 func newKeysView(s *storage.KeyStatus) KeysView {
-	v := KeysView{KEK: s.KEK, Keys: []KeyView{}}
+	v := KeysView{KEK: s.KEK, KEKSince: known(s.KEKSince), Keys: []KeyView{}}
 	for _, k := range s.Keys {
 		v.Keys = append(v.Keys, KeyView{
 			ID: k.ID, Purpose: k.Purpose, From: known(k.From), To: known(k.To), Created: known(k.Created), Current: k.Current, Erased: k.Erased,

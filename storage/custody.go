@@ -20,7 +20,8 @@ var (
 
 // KeyStatus is what can be told of the keys of a store.
 type KeyStatus struct {
-	KEK      string // id of the key that the record of data keys is wrapped under
+	KEK      string    // id of the key that the record of data keys is wrapped under
+	KEKSince time.Time // when it was wrapped; zero when an older program did it
 	Keys     []DataKey
 	Rotation *Rotation // nil: none is under way
 }

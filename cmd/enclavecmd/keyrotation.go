@@ -53,7 +53,11 @@ func printKeyStatus(w io.Writer, v proxy.KeysView) error {
 		}
 		erased += k.Erased
 	}
-	fmt.Fprintf(w, "key-encryption key  %s\ndata keys           %d, of %d periods\n", v.KEK, len(v.Keys), periods)
+	since := "of before this was kept"
+	if v.KEKSince != nil {
+		since = "since " + v.KEKSince.Format(time.RFC3339)
+	}
+	fmt.Fprintf(w, "key-encryption key  %s, %s\ndata keys           %d, of %d periods\n", v.KEK, since, len(v.Keys), periods)
 	if erased > 0 {
 		fmt.Fprintf(w, "erased rows         %d whose data key is still there: copies of them in backups open until it is deleted\n", erased)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -67,11 +68,11 @@ func build(path string, o *Options) error {
 	if err != nil {
 		return err
 	}
-	err = db.Update(func(tx *bbolt.Tx) error { return populate(&txn{Tx: tx, keys: keys}, record) })
+	err = db.Update(func(tx *bbolt.Tx) error { return populate(&txn{Tx: tx, keys: keys}, record, o.Now()) })
 	return errors.Join(err, db.Close())
 }
 
-func populate(t *txn, record []byte) error {
+func populate(t *txn, record []byte, now time.Time) error {
 	for _, b := range allBuckets {
 		if _, err := t.CreateBucket([]byte(b.name)); err != nil {
 			return err
@@ -80,7 +81,7 @@ func populate(t *txn, record []byte) error {
 	if err := errors.Join(t.setSchema(strconv.Itoa(schemaVersion)), t.bucket(meta).Put(keyringKey, record)); err != nil {
 		return err
 	}
-	t.state = &state{Cells: map[string]uint64{}, Sums: map[string]sum{}}
+	t.state = &state{Cells: map[string]uint64{}, Sums: map[string]sum{}, KEKSince: now.UnixMilli()}
 	return errors.Join(t.firstChapter(), t.saveState())
 }
 

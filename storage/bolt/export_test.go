@@ -163,7 +163,7 @@ func UpgradeSome(o Options, batches int) (done bool, err error) {
 		return false, err
 	}
 	defer file.Close()
-	db := &DB{bolt: file, now: o.Now, log: o.Logger, metrics: newMetrics(), unsaved: map[uint32]bool{}}
+	db := &DB{bolt: file, now: o.Now, log: o.Logger, metrics: newMetrics(o.Path), unsaved: map[uint32]bool{}}
 	if err := db.load([]*atrest.KEK{o.KEK}); err != nil {
 		return false, err
 	}

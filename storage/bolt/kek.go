@@ -106,6 +106,7 @@ func (db *DB) RotateKEK(ctx context.Context, kek *atrest.KEK, entry storage.Audi
 		},
 		func(t *txn) error {
 			t.wrote, t.rewrap, t.kek = true, true, kek
+			t.state.KEKSince = entry.Time.UnixMilli()
 			return note.write(t)
 		},
 	))
@@ -127,6 +128,9 @@ func (db *DB) KeyStatus(ctx context.Context) (*storage.KeyStatus, error) {
 		s, err := t.loadState()
 		if err != nil {
 			return err
+		}
+		if s.KEKSince > 0 {
+			status.KEKSince = fromMillis(s.KEKSince)
 		}
 		for _, i := range db.keys.List() {
 			status.Keys = append(status.Keys, db.dataKey(i, s.Erased[i.ID]))

@@ -1,6 +1,8 @@
 package bolt
 
 import (
+	"math"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -14,14 +16,16 @@ type metrics struct {
 	commits    prometheus.Histogram
 	write      prometheus.Histogram
 	audit      prometheus.Gauge
+	kek        prometheus.Gauge
 	keys       prometheus.GaugeFunc // once there are some
+	free       prometheus.GaugeFunc
 	batch      prometheus.Histogram
 	size       prometheus.Gauge
 	failed     prometheus.Gauge
 	readOnly   prometheus.Gauge
 }
 
-func newMetrics() *metrics {
+func newMetrics(path string) *metrics {
 	return &metrics{
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "enclave_store_commit_seconds",
@@ -36,6 +40,20 @@ func newMetrics() *metrics {
 		audit: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "enclave_audit_entries",
 			Help: "Entries of the audit log.",
+		}),
+		kek: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "enclave_database_key_since_timestamp_seconds",
+			Help: "Since when the history is under its present database key; 0 when an older program put it there.",
+		}),
+		free: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "enclave_store_disk_free_bytes",
+			Help: "Room that is left for us on the disk of the history file; NaN where the system does not tell.",
+		}, func() float64 {
+			free, err := FreeSpace(filepath.Dir(path))
+			if err != nil {
+				return math.NaN()
+			}
+			return float64(free)
 		}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "enclave_store_batch_changes",
@@ -58,7 +76,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.commits, m.write, m.audit, m.keys, m.batch, m.size, m.failed, m.readOnly}
+	return []prometheus.Collector{m.commits, m.write, m.audit, m.kek, m.keys, m.batch, m.size, m.free, m.failed, m.readOnly}
 }
 
 // oldestKey is when the oldest data key was made under which new values are
@@ -109,9 +127,15 @@ func (m *metrics) committed(t *txn, changes int, size int64, took time.Duration)
 	stats := t.Stats()
 	m.write.Observe(stats.GetWriteTime().Seconds())
 	if t.state != nil {
-		m.audit.Set(float64(t.state.AuditSeq))
+		m.holds(t.state)
 	}
 	m.batch.Observe(float64(changes))
 	m.size.Set(float64(size))
 	m.readOnly.Set(0)
+}
+
+// holds shows what the state says of the file as a whole.
+func (m *metrics) holds(s *state) {
+	m.audit.Set(float64(s.AuditSeq))
+	m.kek.Set(float64(s.KEKSince) / 1000)
 }

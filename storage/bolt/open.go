@@ -172,7 +172,7 @@ func open(o *Options) (*DB, error) {
 func newDB(o *Options, file *bbolt.DB) (*DB, error) {
 	db := &DB{
 		bolt: file, now: o.Now, log: o.Logger, onFail: o.OnFail,
-		metrics: newMetrics(),
+		metrics: newMetrics(o.Path),
 		queue:   make(chan *job, queueLength),
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
@@ -215,7 +215,7 @@ func (db *DB) load(keks []*atrest.KEK) error {
 			return err
 		}
 		db.metrics.size.Set(float64(t.Size()))
-		db.metrics.audit.Set(float64(db.state.AuditSeq))
+		db.metrics.holds(db.state)
 		db.outdated = t.schema() != strconv.Itoa(schemaVersion)
 		_, err = t.chain(max(db.state.AuditSeq, 1), 1)
 		return err

@@ -25,6 +25,10 @@ type state struct {
 	// file of schema version 2 or before.
 	Sums map[string]sum `json:"sums,omitzero"`
 
+	// KEKSince is when the data keys were wrapped under their present KEK, in
+	// Unix milliseconds; zero in a file of before this was kept.
+	KEKSince int64 `json:"kekSince,omitzero"`
+
 	AuditHash [32]byte `json:"-"`
 }
 
