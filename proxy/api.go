@@ -137,6 +137,10 @@ func (a *api) guarded(next http.Handler) http.Handler {
 		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		got := sha256.Sum256([]byte(given))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], a.want[:]) != 1 {
+			a.metrics.tokenless.Inc()
+			a.aloud.Do(func() {
+				a.Logger.Warn("a caller of the backend's listener does not have the token of VEGA_SERVER_TOKEN", "address", r.RemoteAddr, "method", r.Method, "path", r.Pattern)
+			})
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			writeError(w, &Error{Op: "authenticate", Kind: Unauthenticated, Message: "Send `Authorization: Bearer` with the token of VEGA_SERVER_TOKEN."})
 			return

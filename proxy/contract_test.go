@@ -346,9 +346,13 @@ func TestContractToken(t *testing.T) {
 		if c.header != "" {
 			r.Header.Set("Authorization", c.header)
 		}
+		counted := w.A.Metric("enclave_backend_unauthenticated_total")
 		recorder := w.A.Serve("secret-1", r, nil)
 		if recorder.Code != c.status {
 			t.Errorf("GET %s with %q = %d, want %d", c.path, c.header, recorder.Code, c.status)
+		}
+		if now := w.A.Metric("enclave_backend_unauthenticated_total"); (now == counted+1) != (c.status == 401) {
+			t.Errorf("GET %s with %q is counted %v times", c.path, c.header, now-counted)
 		}
 		if c.status == 401 {
 			if code, _ := problem(t, recorder.Body.Bytes()); code != "UNAUTHENTICATED" || recorder.Header().Get("WWW-Authenticate") != "Bearer" {
@@ -358,5 +362,8 @@ func TestContractToken(t *testing.T) {
 				t.Error("the refusal quotes a token")
 			}
 		}
+	}
+	if log := w.A.Log.String(); !strings.Contains(log, "does not have the token of VEGA_SERVER_TOKEN") || strings.Contains(log, "secret-") {
+		t.Errorf("of callers without the token the log says\n%s", log)
 	}
 }

@@ -123,7 +123,7 @@ func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Publ
 	}
 	defer forget()
 	h := addressTo(e.header(q.kind, q.kind.Direction(), q.to, q.id, q.life), key.Bundle)
-	sealed, err := envelope.Seal(e.signer(), key.Public, h, envelope.Body{
+	sealed, err := e.seal(key.Public, h, envelope.Body{
 		Sequence: e.sequence.next(q.to, h.Created), ReplyBundle: replyBundle, Payload: q.payload,
 	})
 	if err != nil {
@@ -141,11 +141,23 @@ func (e *Enclave) askOnce(ctx context.Context, q question, pinned *identity.Publ
 	if err != nil {
 		return nil, e.metrics.refuse(op, "key", err)
 	}
-	body, err := authentic.Open(private)
+	body, err := e.open(authentic, private)
 	if err != nil {
 		return nil, e.metrics.refuse(op, "open", err)
 	}
 	return body.Payload, nil
+}
+
+// seal is envelope.Seal as us, timed; to nil it only signs.
+func (e *Enclave) seal(to *envelope.PublicKey, h envelope.Header, body envelope.Body) ([]byte, error) {
+	defer e.metrics.sealing(e.Now, "seal")()
+	return envelope.Seal(e.signer(), to, h, body)
+}
+
+// open is Authentic.Open, timed.
+func (e *Enclave) open(a *envelope.Authentic, private *envelope.PrivateKey) (*envelope.Body, error) {
+	defer e.metrics.sealing(e.Now, "open")()
+	return a.Open(private)
 }
 
 // deliverEnvelope hands one envelope to central; what central says of itself
@@ -163,7 +175,7 @@ func (e *Enclave) deliverEnvelope(ctx context.Context, to identity.VASPID, seale
 	}
 	switch {
 	case refused != nil && refused.Code == relay.CodeNotRegistered:
-		e.registerSoon()
+		e.RegisterSoon()
 	case errors.Is(err, context.DeadlineExceeded), refused != nil && refused.Code == relay.CodeTimeout:
 		return nil, &Error{Op: op, Kind: Timeout, Message: "The counterparty did not answer in time.", Err: err}
 	}

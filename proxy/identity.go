@@ -219,7 +219,7 @@ func (e *Enclave) changeIdentity(ctx context.Context, kek identity.AEAD, verb, b
 	e.Logger.Warn("our identity changed", "verb", verb, "fingerprint", next.Public().Fingerprint().String(), "by", by)
 	e.self.Store(us)
 	err = e.Own.Resign(context.WithoutCancel(ctx), next)
-	e.registerSoon()
+	e.RegisterSoon()
 	if err != nil {
 		return fail(op, Storage, err)
 	}

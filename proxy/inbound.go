@@ -160,7 +160,7 @@ func (e *Enclave) refusal(asked *envelope.Envelope, why error) ([]byte, error) {
 	if _, met := e.pins.find(h.Recipient); met { // a name that anybody may have written is not worth memory
 		body.Sequence = e.sequence.next(h.Recipient, h.Created)
 	}
-	return envelope.Seal(e.signer(), nil, h, body)
+	return e.seal(nil, h, body)
 }
 
 // replyHeader starts the header of a reply to an envelope.
@@ -181,7 +181,7 @@ func (e *Enclave) reply(ctx context.Context, a *envelope.Authentic, t envelope.M
 		return nil, e.metrics.refuse(op, "reply-key", err)
 	}
 	h := addressTo(e.replyHeader(t, &a.Header, a.Hash()), key.Bundle)
-	sealed, err := envelope.Seal(e.signer(), key.Public, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: payload})
+	sealed, err := e.seal(key.Public, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: payload})
 	if err != nil {
 		return nil, fail(op, Internal, err)
 	}
@@ -218,7 +218,7 @@ func (e *Enclave) openSealed(a *envelope.Authentic) (*envelope.Body, error) {
 		e.metrics.refused.WithLabelValues("key").Inc()
 		return nil, &Error{Op: op, Kind: Refused, Err: err}
 	}
-	body, err := a.Open(private)
+	body, err := e.open(a, private)
 	if err != nil {
 		return nil, e.metrics.refuse(op, "open", err)
 	}

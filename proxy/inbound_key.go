@@ -22,7 +22,7 @@ func (e *Enclave) answerKey(ctx context.Context, a *envelope.Authentic) ([]byte,
 		return nil, fail(op, Storage, err)
 	}
 	h := e.replyHeader(envelope.KeyAnswer, &a.Header, a.Hash())
-	reply, err := envelope.Seal(e.signer(), nil, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: bundle})
+	reply, err := e.seal(nil, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: bundle})
 	if err != nil {
 		return nil, fail(op, Internal, err)
 	}

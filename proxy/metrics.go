@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -39,11 +40,15 @@ type metrics struct {
 	undelivered *prometheus.CounterVec // by message, reason
 	overBudget  *prometheus.CounterVec // by message
 	tooFast     prometheus.Counter
+	tokenless   prometheus.Counter
+	envelopes   *prometheus.HistogramVec // by operation
 	retention   *retentionMetrics
 	byPeer      *prometheus.CounterVec // by vasp, direction, outcome; nil unless asked for
 }
 
 var secondsBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 120, 600}
+
+var envelopeBuckets = []float64{.00005, .0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .5}
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -73,6 +78,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		undelivered: counter("enclave_reports_undelivered_total", "Reports that a counterparty did not take: not until their deadline, or it has no such verification.", "message", "reason"),
 		overBudget:  counter("enclave_over_budget_total", "Reports and inquiries of counterparties over their budget.", "message"),
 		tooFast:     counterOne(reg, "enclave_peer_messages_refused_total", "Messages refused with 429: their counterparty sends faster than VEGA_PEER_MESSAGES_PER_SECOND."),
+		tokenless:   counterOne(reg, "enclave_backend_unauthenticated_total", "Requests at the backend's listener without the token of VEGA_SERVER_TOKEN."),
 		directory:   gauge("enclave_directory_fetched_timestamp_seconds", "When the kept directory was last fetched from central."),
 		reached:     gauge("enclave_reached_by_central", "1 while central's directory says that this enclave is up."),
 		misnamed:    gauge("enclave_identity_misrepresented", "1 while central shows others another identity for this VASP than ours."),
@@ -82,8 +88,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		callback: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "enclave_verification_duration_seconds",
 			Help: "Time from the backend's request to the 200 of its callback.", Buckets: secondsBuckets}),
 		outbox: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "enclave_outbox_entries", Help: "Deliveries waiting."}, []string{"destination"}),
+		envelopes: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "enclave_envelope_seconds",
+			Help: "Time to seal and sign an envelope, or to open one, by operation: seal, open.", Buckets: envelopeBuckets}, []string{"operation"}),
 	}
-	reg.MustRegister(m.seconds, m.callback, m.outbox)
+	reg.MustRegister(m.seconds, m.callback, m.outbox, m.envelopes)
 	m.begin()
 	return m
 }
@@ -108,6 +116,9 @@ func (m *metrics) begin() {
 		for _, t := range questions {
 			m.exchanges.WithLabelValues(d, t.String(), audit.OK)
 		}
+	}
+	for _, operation := range []string{"seal", "open"} {
+		m.envelopes.WithLabelValues(operation)
 	}
 	for _, verb := range []string{audit.PinPeer, audit.FollowPeer, audit.ChangePeer, audit.VerifyPeer, audit.AcceptPeer, audit.BlockPeer} {
 		m.pins.WithLabelValues(verb)
@@ -206,4 +217,11 @@ func outcome(err error) string {
 		return "ok"
 	}
 	return kindOf(err).Outcome()
+}
+
+// sealing times what the processor does for an envelope until the function it
+// gives is called.
+func (m *metrics) sealing(now func() time.Time, operation string) func() {
+	begun := now()
+	return func() { m.envelopes.WithLabelValues(operation).Observe(now().Sub(begun).Seconds()) }
 }

@@ -31,7 +31,7 @@ func (e *Enclave) requestKey(ctx context.Context, ref keyring.Ref, nonce [32]byt
 	h := e.header(q.kind, q.kind.Direction(), q.to, q.id, requestLife)
 	h.RecipientIdentity = pinned.Fingerprint()
 	h.KeyType, h.Scope = ref.Type, ref.Scope
-	sealed, err := envelope.Seal(e.signer(), nil, h, envelope.Body{Sequence: e.sequence.next(q.to, h.Created), Payload: nonce[:]})
+	sealed, err := e.seal(nil, h, envelope.Body{Sequence: e.sequence.next(q.to, h.Created), Payload: nonce[:]})
 	if err != nil {
 		return nil, fail(op, Internal, err)
 	}

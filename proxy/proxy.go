@@ -138,7 +138,8 @@ type Enclave struct {
 	budget   *keyring.Budget
 	budgets  budgets
 	serials  chan serial
-	wanted   chan struct{} // a registration before the heartbeat is due
+	wanted   chan struct{}  // a registration before the heartbeat is due
+	aloud    rate.Sometimes // about callers without the token
 }
 
 // New makes an Enclave. It does not talk to anybody yet: see Run.
@@ -146,7 +147,7 @@ func New(ctx context.Context, c Config) (*Enclave, error) {
 	if c.Validator == nil {
 		c.Validator = ivms101.Lenient{}
 	}
-	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now), budgets: newBudgets(c.MessagesPerSecond, c.Now), once: once{limit: onceLimit(c.Skew)}}
+	e := &Enclave{Config: c, metrics: newMetrics(c.Metrics), instance: uuid.New(), aloud: rate.Sometimes{First: 3, Interval: 10 * time.Second}, wanted: make(chan struct{}, 1), serials: make(chan serial, 256), budget: keyring.NewBudget(nil, c.Now), budgets: newBudgets(c.MessagesPerSecond, c.Now), once: once{limit: onceLimit(c.Skew)}}
 	e.books.again = rate.NewLimiter(rate.Every(directoryAgain), directoryBurst)
 	e.peers = keyring.NewPeers(keyring.PeersConfig{
 		Cache: c.Cache, Requester: e, TTL: c.KeyTTL, Now: c.Now, Skew: c.Skew, Self: c.Self, Floor: c.Floor,

@@ -129,8 +129,9 @@ func mustMend(err error) error {
 	return nil
 }
 
-// registerSoon asks for a registration before the next heartbeat is due.
-func (e *Enclave) registerSoon() {
+// RegisterSoon asks for a registration before the next heartbeat is due, such as
+// with another key of the alliance's. It does not wait.
+func (e *Enclave) RegisterSoon() {
 	select {
 	case e.wanted <- struct{}{}:
 	default:

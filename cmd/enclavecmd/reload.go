@@ -184,5 +184,6 @@ func (r *reloading) takeKey(key relay.Key) error {
 		r.expiry.Stop()
 	}
 	r.expiry = time.AfterFunc(oldKey, func() { _ = r.verifier.SetKeys([]relay.Key{key}) })
+	r.enclave.RegisterSoon() // a key that central does not take is to be seen now
 	return nil
 }

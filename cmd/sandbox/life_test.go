@@ -609,8 +609,13 @@ func TestTheAllianceKeyChangesWithoutARestart(t *testing.T) {
 	write(membersFile, strings.Replace(old, line, line+second, 1))
 	eventually(t, time.Minute, "central knows both", reloaded(a.Central, "members", 1))
 	verify("with both known")
+	registrations := func() string {
+		return sample(metrics(t, v.Metrics), `enclave_central_request_duration_seconds_count{call="register",outcome="ok"}`)
+	}
+	before := registrations()
 	write(file, "VEGA_ALLIANCE_SECRET_KEY="+secret+"\nVEGA_ALLIANCE_ACCESS_KEY="+access+"\n")
 	eventually(t, time.Minute, "the enclave has the new one", reloaded(v.Enclave, "settings", 1))
+	eventually(t, 10*time.Second, "the new one is tried before the next heartbeat", func() bool { return registrations() != before })
 	verify("with the new key")
 	write(membersFile, strings.Replace(old, line, second, 1))
 	eventually(t, time.Minute, "central forgot the old one", reloaded(a.Central, "members", 2))

@@ -2,8 +2,8 @@ package proxytest
 
 import "slices"
 
-// Metric sums the series of a counter or gauge whose label values include all
-// of those given; 0 when there is none.
+// Metric sums the series of a metric whose label values include all of those
+// given, of a histogram its observations; 0 when there is none.
 func (p *Party) Metric(name string, values ...string) (sum float64) {
 	p.world.t.Helper()
 	families, err := p.Metrics.Gather()
@@ -20,7 +20,7 @@ func (p *Party) Metric(name string, values ...string) (sum float64) {
 				has = append(has, label.GetValue())
 			}
 			if !slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(has, v) }) {
-				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 	}
