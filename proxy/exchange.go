@@ -70,7 +70,7 @@ func (e *Enclave) askPinned(ctx context.Context, q question) (answer []byte, err
 		}
 		answer, err = e.askOnce(ctx, q, pinned)
 	}
-	return answer, err
+	return answer, e.metrics.stranger(err)
 }
 
 func (q question) ref() keyring.Ref { return keyring.Ref{VASP: q.to, Type: q.keyType, Scope: q.scope} }

@@ -72,12 +72,14 @@ func identityPlace(self identity.VASPID) []byte {
 type ownIdentity struct {
 	signer   *identity.Signer
 	chain    []byte
+	parsed   *identity.Chain
 	replaces atomic.Bool   // central has yet to take it in place of another one that it knows
 	known    chan struct{} // closed when central has it
 }
 
 func newOwnIdentity(signer *identity.Signer, chain []byte, replaces bool) *ownIdentity {
 	us := &ownIdentity{signer: signer, chain: chain, known: make(chan struct{})}
+	us.parsed, _ = identity.ParseChain(chain) // ours, and checked when it was read or made
 	us.replaces.Store(replaces)
 	return us
 }
@@ -224,6 +226,12 @@ func (e *Enclave) changeIdentity(ctx context.Context, kek identity.AEAD, verb, b
 		return fail(op, Storage, err)
 	}
 	return nil
+}
+
+// wasOurs tells an identity that the present one follows from.
+func (e *Enclave) wasOurs(f identity.Fingerprint) bool {
+	chain := e.self.Load().parsed
+	return chain != nil && chain.Contains(f)
 }
 
 // follow looks whether a counterparty changed its identity: central is asked,

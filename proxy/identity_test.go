@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -149,6 +150,11 @@ func noAccountCheckFailsInARotation(t *testing.T) {
 		}
 		if n := p.Metric("enclave_identity_misrepresented"); n != 0 {
 			t.Errorf("%s says that central shows another identity for it", p.ID)
+		}
+		for reason, n := range p.Refusals() { // an alert is on these, and nobody forges here
+			if n > 0 && slices.Contains([]string{"bad-signature", "other-identity", "recipient-identity", "conflict"}, reason) {
+				t.Errorf("%s refused %v for %s in honest rotations", p.ID, n, reason)
+			}
 		}
 	}
 	t.Logf("%d account checks during %d rotations", checks.Load(), 2*rounds+2)

@@ -125,14 +125,14 @@ func (e *Enclave) authenticate(ctx context.Context, asked *envelope.Envelope) (*
 		}
 	}
 	if err != nil {
-		return nil, nil, e.metrics.refuse(op, "signature", err)
+		return nil, nil, e.metrics.stranger(e.metrics.refuse(op, "signature", err))
 	}
 	if isNew {
 		if p, err = e.firstUse(ctx, p); err != nil {
 			return nil, nil, err
 		}
 		if a, err = asked.Authenticate(p.public); err != nil { // somebody was faster, with another one
-			return nil, nil, e.metrics.refuse(op, "signature", err)
+			return nil, nil, e.metrics.stranger(e.metrics.refuse(op, "signature", err))
 		}
 	}
 	if reason := e.distrust(p.peer.State); reason != "" {
@@ -178,7 +178,7 @@ func (e *Enclave) reply(ctx context.Context, a *envelope.Authentic, t envelope.M
 	const op = "seal the answer"
 	key, err := e.peers.Adopt(ctx, keyring.Ref{VASP: a.Header.Sender, Type: a.Header.KeyType}, replyBundle, pinned)
 	if err != nil {
-		return nil, e.metrics.refuse(op, "reply-key", err)
+		return nil, e.metrics.stranger(e.metrics.refuse(op, "reply-key", err))
 	}
 	h := addressTo(e.replyHeader(t, &a.Header, a.Hash()), key.Bundle)
 	sealed, err := e.seal(key.Public, h, envelope.Body{Sequence: e.sequence.next(h.Recipient, h.Created), Payload: payload})
@@ -192,7 +192,7 @@ func (e *Enclave) reply(ctx context.Context, a *envelope.Authentic, t envelope.M
 // sealed: otherwise the question is not worth a customer's data.
 func (e *Enclave) mayReply(ctx context.Context, a *envelope.Authentic, body *envelope.Body, pinned *identity.Public) error {
 	if _, err := e.peers.Adopt(ctx, keyring.Ref{VASP: a.Header.Sender, Type: a.Header.KeyType}, body.ReplyBundle, pinned); err != nil {
-		return e.metrics.refuse("read the reply key", "reply-key", err)
+		return e.metrics.stranger(e.metrics.refuse("read the reply key", "reply-key", err))
 	}
 	return nil
 }

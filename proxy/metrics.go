@@ -208,8 +208,19 @@ func (m *metrics) refuse(op, reason string, err error) error {
 	case errors.As(err, &bundle):
 		reason = string(bundle.Reason)
 	}
-	m.refused.WithLabelValues(reason).Inc()
+	if !otherIdentity(err) { // who looks for a successor first counts it
+		m.refused.WithLabelValues(reason).Inc()
+	}
 	return &Error{Op: op, Kind: Refused, Err: err}
+}
+
+// stranger counts a refusal because somebody else signed than was pinned, and
+// nobody whom the pinned one signed for. It returns its argument.
+func (m *metrics) stranger(err error) error {
+	if otherIdentity(err) {
+		m.refused.WithLabelValues(string(envelope.OtherIdentity)).Inc()
+	}
+	return err
 }
 
 func outcome(err error) string {

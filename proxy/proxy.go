@@ -281,10 +281,12 @@ func (e *Enclave) checkHeader(h *envelope.Header) (reason string) {
 		return "expired"
 	case h.Expires.Before(h.Created) || h.Expires.Sub(h.Created) > MaxEnvelopeLife:
 		return "lifetime"
-	case !h.RecipientIdentity.IsZero() && h.RecipientIdentity != e.signer().Public().Fingerprint():
-		return "recipient-identity" // somebody shows peers another identity for us (K12)
+	case h.RecipientIdentity.IsZero() || h.RecipientIdentity == e.signer().Public().Fingerprint():
+		return ""
+	case e.wasOurs(h.RecipientIdentity):
+		return "former-identity" // the sender has yet to follow our rotation
 	}
-	return ""
+	return "recipient-identity" // somebody shows peers another identity for us (K12)
 }
 
 // sequence numbers messages per peer, strictly rising, also across restarts

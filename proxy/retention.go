@@ -30,7 +30,7 @@ func newRetentionMetrics(reg prometheus.Registerer) *retentionMetrics {
 		shredded: prometheus.NewCounter(prometheus.CounterOpts{Name: "enclave_retention_shredded_total", Help: "Keys of periods that were deleted, nothing being left of the period."}),
 		held:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "enclave_retention_held", Help: "Verifications, or whole periods, that are old enough to be erased and that a legal hold keeps."}),
 		damaged:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "enclave_retention_damaged", Help: "Verifications that are old enough to be erased and do not open."}),
-		last:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "enclave_retention_last_success_timestamp_seconds", Help: "When the last sweep of old verifications ended well; 0 before the first."}),
+		last:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "enclave_retention_last_success_timestamp_seconds", Help: "When the last sweep of old verifications ended well, or the first began."}),
 	}
 	reg.MustRegister(m.erased, m.shredded, m.held, m.damaged, m.last)
 	return m
@@ -44,6 +44,7 @@ func (e *Enclave) retain(ctx context.Context) {
 	tick := time.NewTicker(retainEvery)
 	defer tick.Stop()
 	m := e.metrics.retention
+	m.last.Set(float64(e.Now().Unix())) // from the start on: a first sweep that fails is late, too
 	for ctx.Err() == nil {
 		if err := e.RetainOnce(ctx); err != nil && ctx.Err() == nil {
 			e.Logger.Error("old verifications cannot be erased; it is tried again", "again", retainEvery.String(), "err", err)
