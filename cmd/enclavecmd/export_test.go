@@ -35,3 +35,9 @@ var KEKOpener = kekOpener
 func ProgressText(total, done int, terminal bool) string {
 	return (&progress{of: "verifications", total: total, done: done, terminal: terminal, begun: time.Now().Add(-time.Second)}).text()
 }
+
+// PanicCounters and NewServer are how handlers of our own side are counted.
+var (
+	PanicCounters = panicCounters
+	NewServer     = newServer
+)

@@ -60,7 +60,7 @@ func openWatch(s *Settings, registry *prometheus.Registry, logger *slog.Logger, 
 		{"metrics", "VEGA_METRICS_LISTEN", string(s.MetricsListen), metricsRoutes(registry)},
 		{"admin", "VEGA_ADMIN_LISTEN", string(s.AdminListen), w.readiness.Routes()},
 	} {
-		server, err := newServer(l.name, l.setting, l.address, l.routes.Handler(), idle, logger)
+		server, err := newServer(l.name, l.setting, l.address, l.routes.Handler(), idle, nil, logger)
 		if err != nil {
 			return nil, errors.Join(err, w.closeUnserved())
 		}

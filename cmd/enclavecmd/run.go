@@ -150,6 +150,16 @@ func newRegistry(s *Settings) *prometheus.Registry {
 	return registry
 }
 
+// panicCounters count the handlers of our own side that panic; those of the
+// public listener are counted with it.
+func panicCounters(metrics prometheus.Registerer) (backend, operator func()) {
+	panics := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "enclave_local_handler_panics_total", Help: "Requests whose handler panicked, on listeners of our own side.",
+	}, []string{"listener"})
+	metrics.MustRegister(panics)
+	return panics.WithLabelValues("backend").Inc, panics.WithLabelValues("operator").Inc
+}
+
 func unknownGauge(metrics prometheus.Registerer) prometheus.Gauge {
 	unknown := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "enclave_unknown_settings", Help: "Variables that begin with VEGA_ and that nobody reads.",
@@ -159,14 +169,14 @@ func unknownGauge(metrics prometheus.Registerer) prometheus.Gauge {
 }
 
 // newServer opens one plain HTTP listener, which does not serve yet. setting is
-// where its address is from.
-func newServer(name, setting, address string, h http.Handler, idle time.Duration, logger *slog.Logger) (*life.Server, error) {
+// where its address is from; panicked, if any, counts handlers that panic.
+func newServer(name, setting, address string, h http.Handler, idle time.Duration, panicked func(), logger *slog.Logger) (*life.Server, error) {
 	listener, err := edge.ListenTCP(context.Background(), address)
 	if err != nil {
 		return nil, named(setting, err)
 	}
 	return life.NewServer(name, limitConnections(listener), &http.Server{
-		Handler: edge.Recover(logger, nil, h), ErrorLog: edge.ServerLog(logger, name), IdleTimeout: idle, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second,
+		Handler: edge.Recover(logger, panicked, h), ErrorLog: edge.ServerLog(logger, name), IdleTimeout: idle, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second,
 		WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
 	}), nil
 }

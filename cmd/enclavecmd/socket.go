@@ -59,13 +59,13 @@ func (l movedListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net:
 
 // operatorServer serves the operator's socket. Who connects is told by the
 // kernel and kept with the connection.
-func operatorServer(path string, h http.Handler, logger *slog.Logger) (*life.Server, error) {
+func operatorServer(path string, h http.Handler, panicked func(), logger *slog.Logger) (*life.Server, error) {
 	listener, err := listenOperator(path)
 	if err != nil {
 		return nil, err
 	}
 	return life.NewServer("operator", listener, &http.Server{
-		Handler: edge.Recover(logger, nil, h), ErrorLog: edge.ServerLog(logger, "operator"),
+		Handler: edge.Recover(logger, panicked, h), ErrorLog: edge.ServerLog(logger, "operator"),
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: time.Minute,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, callerKey{}, caller(c))

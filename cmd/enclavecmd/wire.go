@@ -98,11 +98,12 @@ func wire(ctx context.Context, s *Settings, p *parts, db audited, watch *watch, 
 			return err == nil || errors.Is(err, storage.ErrNotFound)
 		},
 	}
-	backend, err := newServer("backend", "VEGA_SERVER_HOST, VEGA_SERVER_PORT", s.ServerAddress(), limitBackend(r.api, registry), s.KeepAliveTimeout.Duration(), logger)
+	backendPanicked, operatorPanicked := panicCounters(registry)
+	backend, err := newServer("backend", "VEGA_SERVER_HOST, VEGA_SERVER_PORT", s.ServerAddress(), limitBackend(r.api, registry), s.KeepAliveTimeout.Duration(), backendPanicked, logger)
 	if err != nil {
 		return nil, err
 	}
-	operator, err := operatorServer(socketPath(s.OperatorSocket, s.DatabaseFile), enclave.Operator(db, db.Keys().PrivateAEAD(), operatorName), logger)
+	operator, err := operatorServer(socketPath(s.OperatorSocket, s.DatabaseFile), enclave.Operator(db, db.Keys().PrivateAEAD(), operatorName), operatorPanicked, logger)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ import (
 
 const (
 	rulesFile      = "../../deploy/prometheus/rules.yaml"
-	ruleTestsFile  = "../../deploy/prometheus/rules_test.yaml"
+	ruleTestsFiles = "../../deploy/prometheus/rules*_test.yaml"
 	dashboards     = "../../deploy/grafana/*.json"
 	runbooks       = "../../docs/runbooks"
 	runbooksOnline = "https://github.com/vasp-enclave/vasp-enclave/blob/main/docs/runbooks/"
@@ -63,8 +63,7 @@ func promtool(t *testing.T, stdin io.Reader, args ...string) {
 // with commands that there are.
 func TestRules(t *testing.T) {
 	promtool(t, nil, "check", "rules", rulesFile)
-	promtool(t, nil, "test", "rules", ruleTestsFile)
-	var file struct {
+	type ruleTests struct {
 		Tests []struct {
 			AlertRuleTest []struct {
 				Alertname string            `json:"alertname"`
@@ -72,16 +71,24 @@ func TestRules(t *testing.T) {
 			} `json:"alert_rule_test"`
 		}
 	}
-	if err := yaml.Unmarshal(read(t, ruleTestsFile), &file); err != nil {
-		t.Fatal(err)
-	}
 	fires, quiet := map[string]bool{}, map[string]bool{}
-	for _, test := range file.Tests {
-		for _, c := range test.AlertRuleTest {
-			if len(c.ExpAlerts) > 0 {
-				fires[c.Alertname] = true
-			} else {
-				quiet[c.Alertname] = true
+	files, err := filepath.Glob(ruleTestsFiles)
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		promtool(t, nil, "test", "rules", name)
+		var file ruleTests
+		if err := yaml.Unmarshal(read(t, name), &file); err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range file.Tests {
+			for _, c := range test.AlertRuleTest {
+				if len(c.ExpAlerts) > 0 {
+					fires[c.Alertname] = true
+				} else {
+					quiet[c.Alertname] = true
+				}
 			}
 		}
 	}
@@ -118,6 +125,24 @@ func TestRules(t *testing.T) {
 }
 
 var mentioned = regexp.MustCompile("`(enclave|central) ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?[^`]*`")
+
+// What the handbook says an alert is on has one.
+func TestEveryMarkOfAnAlertHasARule(t *testing.T) {
+	var all strings.Builder
+	for _, r := range readRules(t) {
+		all.WriteString(r.Expr + "\n")
+	}
+	marks := 0
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)`.*\\*\\*Alert\\*\\*").FindAllStringSubmatch(string(read(t, "../../docs/operations/watching.md")), -1) {
+		marks++
+		if !strings.Contains(all.String(), row[1]) {
+			t.Errorf("%s is marked, and no rule asks for it", row[1])
+		}
+	}
+	if marks < 25 {
+		t.Errorf("only %d marks", marks)
+	}
+}
 
 // Every command that a page names is one.
 func TestRunbooksNameCommandsThatThereAre(t *testing.T) {
@@ -177,6 +202,11 @@ func expressions(t *testing.T) (all []string) {
 	return all
 }
 
+var (
+	selector = regexp.MustCompile(`\b([a-z][a-z0-9_:]*)\{([^}]+)\}`)
+	matcher  = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*"[^"]*"`)
+)
+
 var metricName = regexp.MustCompile(`\b(?:enclave|central|process|go)[_:][a-zA-Z0-9_:]+|\bup\b`)
 
 // A real Prometheus that scrapes a pair of enclaves at work, and central, knows
@@ -186,7 +216,7 @@ func TestPrometheusSeesWhatDashboardsName(t *testing.T) {
 	witness := t.TempDir()
 	v := a.VASPs[0]
 	v.Enclave.Env = append(v.Enclave.Env, "VEGA_DATABASE_ANCHOR_FILE="+witness+"/anchor", "VEGA_AUDIT_SINKS=file:"+witness+"/audit.jsonl",
-		"VEGA_VERIFICATION_RETENTION_DAYS=30", "VEGA_METRICS_VASP_LABELS=true")
+		"VEGA_VERIFICATION_RETENTION_DAYS=30", "VEGA_METRICS_VASP_LABELS=true", "VEGA_REDIS_URL=unix://"+startRedis(t, t.TempDir()).socket)
 	if err := a.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -204,6 +234,14 @@ func TestPrometheusSeesWhatDashboardsName(t *testing.T) {
 		time.Sleep(time.Second) // a rate needs two scrapes
 	}
 	finish(t, a, ids)
+	if code, said := operate(t, a.VASPs[1], "identity", "rotate"); code != 0 { // which is nothing to be alarmed at
+		t.Fatalf("identity rotate: exit %d, said %q", code, said)
+	}
+	accepted, err := v.Verify(t.Context(), sandbox.Request(a.VASPs[1].ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	finish(t, a, []string{accepted.VerificationUUID})
 	names := map[string]bool{}
 	for _, e := range expressions(t) {
 		p.query(e)
@@ -223,12 +261,19 @@ func TestPrometheusSeesWhatDashboardsName(t *testing.T) {
 	if p.query(`enclave_peer_exchanges_total{vasp="`+v.ID+`"}`) != 0 {
 		t.Error("an enclave that was not asked to names its counterparties")
 	}
-	for _, alert := range []string{"EnclaveDown", "EnclaveSealed", "EnclavePeerOnHold", "EnclaveStoreReadOnly", "EnclaveIdentityMisrepresented", "EnclaveForgedEnvelopes", "CentralDown"} {
-		if p.query(`ALERTS{alertname="`+alert+`"}`) != 0 {
-			t.Errorf("all is well, and %s", alert)
+	labelled := 0
+	for _, e := range expressions(t) { // with the labels that rules and dashboards choose by
+		for _, s := range selector.FindAllStringSubmatch(e, -1) {
+			labelled++
+			if has := s[1] + "{" + matcher.ReplaceAllString(s[2], `$1!=""`) + "}"; p.query(has) == 0 {
+				t.Errorf("no series has the labels of %s", s[0])
+			}
 		}
 	}
-	t.Logf("%d series names, %d expressions", len(names), len(expressions(t)))
+	for _, alert := range p.alerts() {
+		t.Errorf("all is well, and %s", alert)
+	}
+	t.Logf("%d series names, %d selections by label, %d expressions", len(names), labelled, len(expressions(t)))
 }
 
 type prometheus struct {
@@ -279,6 +324,28 @@ scrape_configs:
 		return r.StatusCode == http.StatusOK
 	})
 	return p
+}
+
+// alerts are those that wait or fire.
+func (p *prometheus) alerts() (names []string) {
+	p.t.Helper()
+	r, err := http.Get(p.url + "/api/v1/alerts")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	var answer struct {
+		Data struct {
+			Alerts []struct{ Labels map[string]string }
+		}
+	}
+	if err := json.NewDecoder(r.Body).Decode(&answer); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, a := range answer.Data.Alerts {
+		names = append(names, fmt.Sprint(a.Labels))
+	}
+	return names
 }
 
 // query gives how many series the answer has.
