@@ -61,9 +61,15 @@ or of another kind.
 {{- if ne (int $s.port) 443 -}}
 {{- $bad = append $bad (printf "public.service.port is %d: with tls-alpn-01 the certificate authority calls port 443, always; set 443, or certificate.acme.challenge to http-01" (int $s.port)) -}}
 {{- end -}}
+{{- if eq $s.type "NodePort" -}}
+{{- $bad = append $bad "public.service.type is NodePort: with tls-alpn-01 the certificate authority calls port 443, and a node's port is above 30000; set LoadBalancer, or name a certificate in certificate.secretName" -}}
+{{- end -}}
 {{- if eq $v.public.callerAddress "forwardedHeader" -}}
 {{- $bad = append $bad "certificate.acme.challenge is tls-alpn-01: a balancer that ends TLS answers the authority itself; name the certificate between it and the enclave in certificate.secretName" -}}
 {{- end -}}
+{{- end -}}
+{{- if and (not $v.certificate.secretName) (eq $acme.challenge "http-01") (eq $v.public.callerAddress "proxyProtocol") -}}
+{{- $bad = append $bad "certificate.acme.challenge is http-01: a balancer that sends the PROXY protocol sends it at port 80 too, where the enclave reads plain HTTP; set tls-alpn-01" -}}
 {{- end -}}
 
 {{- range $name, $value := dict "image.repository" $v.image.repository "vasp.id" $v.vasp.id "vasp.networkId" $v.vasp.networkId "central.endpoint" $v.central.endpoint "central.accessKey" $v.central.accessKey "public.endpoint" $v.public.endpoint "backend.userUrl" $v.backend.userUrl "backend.accountUrl" $v.backend.accountUrl "secrets.name" $v.secrets.name "secrets.databaseKey" $v.secrets.databaseKey "secrets.allianceKey" $v.secrets.allianceKey -}}
@@ -94,12 +100,15 @@ or of another kind.
 
 {{- $owned := include "vasp-enclave.owned" . | fromYaml -}}
 {{- $secret := include "vasp-enclave.secret" . | fromYaml -}}
+{{- $known := include "vasp-enclave.known" . | fromJsonArray -}}
 {{- range $name, $value := $v.settings -}}
 {{- $plainName := trimSuffix "_FILE" $name -}}
 {{- if hasKey $owned $name -}}
 {{- $bad = append $bad (printf "settings.%s is what the value %s makes: set that instead" $name (get $owned $name)) -}}
 {{- else if hasKey $secret $plainName -}}
 {{- $bad = append $bad (printf "settings.%s is a secret: whoever may look at the pod would read it; put it into the Secret and name its key in %s" $name (get $secret $plainName)) -}}
+{{- else if not (has $name $known) -}}
+{{- $bad = append $bad (printf "settings.%s is no setting of the enclave, which would only warn of it: see docs/settings.md" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $key := $v.secrets.more -}}
@@ -113,14 +122,21 @@ or of another kind.
 {{- $bad = append $bad "sidecar.containers is empty: a sidecar stands beside something; give your backend's containers, or set shape to shared" -}}
 {{- end -}}
 {{- range $v.sidecar.containers -}}
+{{- $of := .name -}}
 {{- if eq .name "enclave" -}}
 {{- $bad = append $bad "sidecar.containers: enclave is the name of the enclave's own container; give yours another" -}}
 {{- end -}}
 {{- range .ports -}}
+{{- if has .name (list "public" "challenge" "metrics" "backend") -}}
+{{- $bad = append $bad (printf "sidecar.containers: %s has a port that is called %s, as one of the enclave's; give it another name" $of .name) -}}
+{{- end -}}
 {{- if has (int .containerPort) (list 8443 8480 9464 21117 21118) -}}
 {{- $bad = append $bad (printf "sidecar.containers: port %d is one of the enclave's (8443, 8480, 9464, 21117, 21118), and containers of a pod share their ports; have yours listen elsewhere" (int .containerPort)) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- if and (get $v.settings "VEGA_UNSAFE_SERVER_HOST") (not $v.secrets.serverToken) -}}
+{{- $bad = append $bad "settings.VEGA_UNSAFE_SERVER_HOST is set without secrets.serverToken: other pods could read and send personal data; name the key of a token, or take shape shared" -}}
 {{- end -}}
 {{- end -}}
 {{- if eq $v.shape "shared" -}}
