@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -104,22 +105,13 @@ func (d *doctor) look(ctx context.Context, catalog *plugins.Catalog, from *setti
 // enclave asks the one that runs, if one does.
 func (d *doctor) enclave(ctx context.Context, s *Settings) (running bool) {
 	const what = "enclave"
-	ctx, cancel := context.WithTimeout(ctx, examineFor)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+string(s.AdminListen)+"/readyz", nil)
-	if err != nil {
-		d.fail(what, "VEGA_ADMIN_LISTEN: %v", err)
-		return false
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
+	answer, err := ask(ctx, s.AdminListen, "/readyz")
+	switch {
+	case err != nil:
 		d.warn(what, "does not run, or has another VEGA_ADMIN_LISTEN; start it with: enclave run")
 		return false
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
-	if err != nil || answer.StatusCode != http.StatusOK {
-		d.fail(what, "runs and is not ready: %s", strings.TrimSpace(string(text)))
+	case answer.status != http.StatusOK:
+		d.fail(what, "runs and is not ready: %s", strings.TrimSpace(answer.text))
 		return true
 	}
 	d.ok(what, "runs and is ready")
@@ -164,7 +156,7 @@ func (d *doctor) disk(_ context.Context, s *Settings, _ *parts) {
 		d.fail(what, "%v", err)
 		return
 	}
-	if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o077 != 0 {
+	if info, err := os.Stat(dir); err == nil && openToOthers(info) {
 		d.warn(what, "%s is open to others; chmod 0700 it", dir)
 	}
 	free, err := bolt.FreeSpace(dir)
@@ -176,6 +168,14 @@ func (d *doctor) disk(_ context.Context, s *Settings, _ *parts) {
 	default:
 		d.ok(what, "%s is writable and has %d GiB free", dir, free>>30)
 	}
+}
+
+// openToOthers tells a directory that more than this user may enter. One of
+// another owner's lets us in by its group, as volumes in pods do.
+func openToOthers(dir fs.FileInfo) bool {
+	stat, known := dir.Sys().(*syscall.Stat_t)
+	ours := !known || int(stat.Uid) == os.Geteuid()
+	return dir.Mode().Perm()&0o007 != 0 || ours && dir.Mode().Perm()&0o070 != 0
 }
 
 func (d *doctor) allowlist(ctx context.Context, s *Settings, p *parts) {
@@ -198,21 +198,49 @@ func (d *doctor) allowlist(ctx context.Context, s *Settings, p *parts) {
 	d.ok(what, "%d entries, central's own address among them", p.allowed.Len())
 }
 
-func (d *doctor) certificate(_ context.Context, s *Settings, p *parts) {
-	const what, soon = "certificate", 14 * 24 * time.Hour
-	files, ok := p.certificates.(*edge.Files)
-	if !ok {
-		if s.TLSCertFile == "" {
-			d.ok(what, "automatic, from %s", s.ACMEDirectory.URL().Hostname())
+func (d *doctor) certificate(ctx context.Context, s *Settings, p *parts) {
+	const what, soon, soonRenewed = "certificate", 14 * 24 * time.Hour, 2 * 24 * time.Hour
+	if files, ok := p.certificates.(*edge.Files); ok {
+		d.ends(what, files.NotAfter(), soon, "renew it; the enclave takes the new one when the files change")
+		return
+	}
+	switch end, known := d.shownUntil(ctx, s); {
+	case s.TLSCertFile != "": // and it cannot be read, which is said
+	case !d.running || !known:
+		d.ok(what, "automatic, from %s; how it stands, the running enclave tells", s.ACMEDirectory.URL().Hostname())
+	case end.IsZero():
+		d.fail(what, "automatic, and %s has issued none yet: the enclave's log has err and remedy", s.ACMEDirectory.URL().Hostname())
+	default:
+		d.ends(what, end, soonRenewed, "it should have been renewed: the enclave's log has err and remedy")
+	}
+}
+
+// ends judges the time that is left.
+func (d *doctor) ends(what string, end time.Time, soon time.Duration, advice string) {
+	if left := end.Sub(d.now()); left < soon {
+		d.warn(what, "ends in %d hours, at %s: %s", int(left.Hours()), end.UTC().Format(time.RFC3339), advice)
+		return
+	}
+	d.ok(what, "ends on %s", end.UTC().Format("2006-01-02"))
+}
+
+// shownUntil is the end of the certificate that the running enclave shows, by
+// its metrics; zero when it has none.
+func (d *doctor) shownUntil(ctx context.Context, s *Settings) (end time.Time, known bool) {
+	page, err := ask(ctx, s.MetricsListen, "/metrics")
+	if err != nil {
+		return end, false
+	}
+	for line := range strings.Lines(page.text) {
+		value, found := strings.CutPrefix(line, "enclave_tls_certificate_not_after_timestamp_seconds ")
+		if seconds, err := strconv.ParseFloat(strings.TrimSpace(value), 64); found && err == nil {
+			if seconds > 0 {
+				end = time.Unix(int64(seconds), 0)
+			}
+			return end, true
 		}
-		return
 	}
-	left := files.NotAfter().Sub(d.now())
-	if left < soon {
-		d.warn(what, "ends in %d hours, at %s: renew it; the enclave takes the new one when the files change", int(left.Hours()), files.NotAfter().UTC().Format(time.RFC3339))
-		return
-	}
-	d.ok(what, "for %s until %s", s.PublicEndpoint.URL().Hostname(), files.NotAfter().UTC().Format("2006-01-02"))
+	return end, false
 }
 
 // central asks for the directory, which proves the key, both addresses' lists

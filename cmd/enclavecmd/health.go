@@ -1,9 +1,12 @@
 package enclavecmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,10 +36,14 @@ func healthCommand(from *settings.Source) *cobra.Command {
 			if _, err := from.Load("VEGA_ADMIN_", &s); err != nil {
 				return configError{err}
 			}
-			if err := probe("http://"+string(s.AdminListen)+path, good); err != nil {
-				return err
+			answer, err := ask(c.Context(), s.AdminListen, path)
+			switch {
+			case err != nil:
+				return fmt.Errorf("not alive, or VEGA_ADMIN_LISTEN is another one than the enclave's (--env-file gives this command its settings): %w", err)
+			case answer.status != http.StatusOK:
+				return fmt.Errorf("not %s: status %d, %s", good, answer.status, strings.TrimSpace(answer.text))
 			}
-			_, err := fmt.Fprintln(c.OutOrStdout(), good)
+			_, err = fmt.Fprintln(c.OutOrStdout(), good)
 			return err
 		},
 	}
@@ -45,16 +52,29 @@ func healthCommand(from *settings.Source) *cobra.Command {
 	return c
 }
 
-// probe wants status 200.
-func probe(url, good string) error {
-	client := &http.Client{Timeout: 3 * time.Second}
-	response, err := client.Get(url)
+// answer is what a listener of this machine says.
+type answer struct {
+	status int
+	text   string
+}
+
+// askFor is how long a listener of this machine may take; probes of containers
+// give more.
+const askFor = 3 * time.Second
+
+// ask asks the running enclave, at one of its plain listeners.
+func ask(ctx context.Context, listen settings.Listen, path string) (a answer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+string(listen)+path, nil)
 	if err != nil {
-		return fmt.Errorf("not alive, or VEGA_ADMIN_LISTEN is another one than the enclave's (--env-file gives this command its settings): %w", err)
+		return a, err
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return a, err
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("not %s: status %d", good, response.StatusCode)
-	}
-	return nil
+	text, err := io.ReadAll(io.LimitReader(response.Body, 4<<20))
+	return answer{response.StatusCode, string(text)}, err
 }

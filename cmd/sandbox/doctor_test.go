@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/sandbox"
 )
@@ -82,6 +83,30 @@ func TestTheDoctor(t *testing.T) {
 	}
 	if code, said := examine(); code != 1 || !strings.Contains(said, "is central there") {
 		t.Errorf("without central: exit %d\n%s", code, said)
+	}
+}
+
+// Of an automatic certificate the doctor says until when the running enclave
+// shows it, and when there is none yet.
+func TestTheDoctorLooksAtAnAutomaticCertificate(t *testing.T) {
+	a := start(t, sandbox.Options{ACME: pebbleProgram(t)})
+	v := a.VASPs[0]
+	eventually(t, time.Minute, "there is a certificate", func() bool {
+		_, said := run(t, v.Enclave.Path, v.Enclave.Env, "doctor")
+		return strings.Contains(said, "ok    certificate  ends on ")
+	})
+	if err := v.Enclave.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, said := run(t, v.Enclave.Path, v.Enclave.Env, "doctor"); !strings.Contains(said, "the running enclave tells") {
+		t.Errorf("of one that does not run:\n%s", said)
+	}
+	v.Enclave.Env = append(v.Enclave.Env, "VEGA_ACME_DIRECTORY=https://127.0.0.1:1/directory", "VEGA_ACME_STORAGE="+t.TempDir())
+	if err := v.Enclave.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if code, said := run(t, v.Enclave.Path, v.Enclave.Env, "doctor"); code != 1 || !strings.Contains(said, "FAIL  certificate  automatic, and 127.0.0.1 has issued none yet") {
+		t.Errorf("without one: exit %d\n%s", code, said)
 	}
 }
 
