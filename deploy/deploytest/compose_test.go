@@ -103,6 +103,14 @@ func checkContainer(t *testing.T, program string, s types.ServiceConfig) {
 	if s.StopGracePeriod == nil || time.Duration(*s.StopGracePeriod) <= 12*time.Second {
 		t.Errorf("killed after %v; stopping takes 12 s", s.StopGracePeriod)
 	}
+	if h := s.HealthCheck; h == nil || !slices.Equal(h.Test, []string{"CMD", "/usr/local/bin/" + program, "healthcheck"}) || h.Interval == nil || time.Duration(*h.Interval) > 5*time.Second {
+		t.Errorf("it is not asked how it is, soon: %+v", h)
+	}
+	for on, d := range s.DependsOn {
+		if d.Condition != types.ServiceConditionHealthy {
+			t.Errorf("it waits until %s has %s", on, d.Condition)
+		}
+	}
 	for _, port := range s.Ports {
 		if port.HostIP != "127.0.0.1" {
 			t.Errorf("port %s is open to other machines", port.Published)
