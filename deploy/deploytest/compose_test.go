@@ -42,7 +42,7 @@ func TestCompose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := makeSecrets(t)
+	secrets := makeSecrets(t, filepath.Join(t.TempDir(), "secrets"))
 	want := map[string]string{"central": "central", "alpha": "enclave", "bravo": "enclave", "alpha-robot": "robotvasp", "bravo-robot": "robotvasp"}
 	if got := slices.Sorted(maps.Keys(p.Services)); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
 		t.Fatalf("services %q", got)
@@ -60,13 +60,7 @@ func TestCompose(t *testing.T) {
 				if filepath.Dir(source.File) != filepath.Join(p.WorkingDir, "secrets") {
 					t.Errorf("secret %s is %s, which compose-secrets does not make", secret.Source, source.File)
 				}
-				target := secret.Target
-				if target == "" {
-					target = secret.Source
-				}
-				if !path.IsAbs(target) {
-					target = "/run/secrets/" + target
-				}
+				target := secretTarget(secret)
 				text, ok := secrets[filepath.Base(source.File)]
 				if !ok {
 					t.Errorf("compose-secrets makes no %s", source.File)
@@ -89,6 +83,18 @@ func TestCompose(t *testing.T) {
 		})
 	}
 	checkAddresses(t, p, secrets["members.yaml"])
+}
+
+// secretTarget is where a container finds a secret.
+func secretTarget(s types.ServiceSecretConfig) string {
+	target := s.Target
+	if target == "" {
+		target = s.Source
+	}
+	if !path.IsAbs(target) {
+		target = "/run/secrets/" + target
+	}
+	return target
 }
 
 func checkContainer(t *testing.T, program string, s types.ServiceConfig) {
@@ -209,9 +215,8 @@ func checkAddresses(t *testing.T, p *types.Project, members string) {
 }
 
 // makeSecrets runs compose-secrets twice: the second time changes nothing.
-func makeSecrets(t *testing.T) map[string]string {
+func makeSecrets(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "secrets")
 	read := func() map[string]string {
 		script, err := filepath.Abs(deploy + "/compose-secrets")
 		if err != nil {
