@@ -47,7 +47,7 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(runCommand(from), checkCommand(from), forgetCommand(from), versionCommand())
+	root.AddCommand(runCommand(from), checkCommand(from), forgetCommand(from), healthCommand(from), versionCommand())
 	err := root.Execute()
 	var wrong configError
 	switch {

@@ -2,6 +2,7 @@ package centralcmd_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -182,6 +183,26 @@ func get(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	return r.Status + " " + string(body)
+}
+
+// The probe of a container, which has no other program than central.
+func TestHealthcheck(t *testing.T) {
+	p := start(t, t.TempDir())
+	ask := func(environ ...string) (code int, said string) {
+		var out bytes.Buffer
+		code = centralcmd.Main([]string{"healthcheck"}, environ, &out, &out)
+		return code, out.String()
+	}
+	if code, said := ask("CENTRAL_METRICS_LISTEN=" + p.metrics); code != 0 || said != "ready\n" {
+		t.Errorf("healthcheck = %d %q", code, said)
+	}
+	p.end(t)
+	if code, said := ask("CENTRAL_METRICS_LISTEN=" + p.metrics); code != 1 || !strings.Contains(said, "not alive, or CENTRAL_METRICS_LISTEN is another one than central's") {
+		t.Errorf("after its end, healthcheck = %d %q", code, said)
+	}
+	if code, said := ask("CENTRAL_METRICS_LISTEN=nowhere"); code != 2 || !strings.Contains(said, "CENTRAL_METRICS_LISTEN") {
+		t.Errorf("with a wrong setting, healthcheck = %d %q", code, said)
+	}
 }
 
 // The port in use, the metrics port in use, and the state in use are errors

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/life"
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
@@ -105,13 +106,13 @@ func (d *doctor) look(ctx context.Context, catalog *plugins.Catalog, from *setti
 // enclave asks the one that runs, if one does.
 func (d *doctor) enclave(ctx context.Context, s *Settings) (running bool) {
 	const what = "enclave"
-	answer, err := ask(ctx, s.AdminListen, "/readyz")
+	answer, err := life.Probes{Listen: string(s.AdminListen)}.Ask(ctx, "/readyz")
 	switch {
 	case err != nil:
 		d.warn(what, "does not run, or has another VEGA_ADMIN_LISTEN; start it with: enclave run")
 		return false
-	case answer.status != http.StatusOK:
-		d.fail(what, "runs and is not ready: %s", strings.TrimSpace(answer.text))
+	case answer.Status != http.StatusOK:
+		d.fail(what, "runs and is not ready: %s", strings.TrimSpace(answer.Text))
 		return true
 	}
 	d.ok(what, "runs and is ready")
@@ -227,11 +228,11 @@ func (d *doctor) ends(what string, end time.Time, soon time.Duration, advice str
 // shownUntil is the end of the certificate that the running enclave shows, by
 // its metrics; zero when it has none.
 func (d *doctor) shownUntil(ctx context.Context, s *Settings) (end time.Time, known bool) {
-	page, err := ask(ctx, s.MetricsListen, "/metrics")
+	page, err := life.Probes{Listen: string(s.MetricsListen)}.Ask(ctx, "/metrics")
 	if err != nil {
 		return end, false
 	}
-	for line := range strings.Lines(page.text) {
+	for line := range strings.Lines(page.Text) {
 		value, found := strings.CutPrefix(line, "enclave_tls_certificate_not_after_timestamp_seconds ")
 		if seconds, err := strconv.ParseFloat(strings.TrimSpace(value), 64); found && err == nil {
 			if seconds > 0 {

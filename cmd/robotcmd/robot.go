@@ -94,6 +94,7 @@ func (r *robot) handler() http.Handler {
 	} {
 		mux.Handle(path, r.driven(do))
 	}
+	addProbes(mux)
 	return mux
 }
 

@@ -93,7 +93,7 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(environ), customersCommand(), faultsCommand())
+	root.AddCommand(runCommand(environ), customersCommand(), faultsCommand(), healthCommand(environ))
 	err := root.Execute()
 	if err == nil {
 		return exitOK
@@ -119,7 +119,8 @@ func runCommand(environ []string) *cobra.Command {
 		"  tx/inquiry             ask another VASP for a transaction\n" +
 		"  tx/status              set how far a transaction is\n" +
 		"GET /v1.0/testnet/balance shows what an address has. POST and DELETE\n" +
-		"/v1.0/faults let answers go wrong; see robotvasp faults. docs/robot.md has examples."
+		"/v1.0/faults let answers go wrong; see robotvasp faults. docs/robot.md has examples.\n" +
+		"GET /livez, /startupz and /readyz are for probes; robotvasp healthcheck asks them."
 	c := &cobra.Command{
 		Use: "run", Short: "Run the robot until SIGTERM or SIGINT", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -155,7 +155,7 @@ func TestTheRobotsPageIsTrue(t *testing.T) {
 	for _, s := range steps(t, string(read(t, "../../docs/robot.md"))) {
 		script.WriteString(s.script)
 	}
-	typed := strings.NewReplacer("http://127.0.0.5:8081", a.VASPs[0].RobotURL, "http://127.0.0.6:8081", a.VASPs[1].RobotURL).Replace(script.String())
+	typed := strings.NewReplacer("127.0.0.5:8081", strings.TrimPrefix(a.VASPs[0].RobotURL, "http://"), "127.0.0.6:8081", strings.TrimPrefix(a.VASPs[1].RobotURL, "http://")).Replace(script.String())
 	shell := exec.CommandContext(t.Context(), "bash")
 	shell.Dir, shell.Stdin = t.TempDir(), strings.NewReader(typed)
 	shell.Env = append(os.Environ(), "PATH="+filepath.Dir(built.Robot)+string(filepath.ListSeparator)+os.Getenv("PATH"))

@@ -42,7 +42,7 @@ func TestCompose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := makeSecrets(t)
+	secrets := makeSecrets(t, filepath.Join(t.TempDir(), "secrets"))
 	want := map[string]string{"central": "central", "alpha": "enclave", "bravo": "enclave", "alpha-robot": "robotvasp", "bravo-robot": "robotvasp"}
 	if got := slices.Sorted(maps.Keys(p.Services)); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
 		t.Fatalf("services %q", got)
@@ -60,13 +60,7 @@ func TestCompose(t *testing.T) {
 				if filepath.Dir(source.File) != filepath.Join(p.WorkingDir, "secrets") {
 					t.Errorf("secret %s is %s, which compose-secrets does not make", secret.Source, source.File)
 				}
-				target := secret.Target
-				if target == "" {
-					target = secret.Source
-				}
-				if !path.IsAbs(target) {
-					target = "/run/secrets/" + target
-				}
+				target := secretTarget(secret)
 				text, ok := secrets[filepath.Base(source.File)]
 				if !ok {
 					t.Errorf("compose-secrets makes no %s", source.File)
@@ -91,6 +85,18 @@ func TestCompose(t *testing.T) {
 	checkAddresses(t, p, secrets["members.yaml"])
 }
 
+// secretTarget is where a container finds a secret.
+func secretTarget(s types.ServiceSecretConfig) string {
+	target := s.Target
+	if target == "" {
+		target = s.Source
+	}
+	if !path.IsAbs(target) {
+		target = "/run/secrets/" + target
+	}
+	return target
+}
+
 func checkContainer(t *testing.T, program string, s types.ServiceConfig) {
 	t.Helper()
 	if s.User != "65532:65532" || !s.ReadOnly || s.Privileged || !slices.Equal(s.CapDrop, []string{"ALL"}) || len(s.CapAdd) > 0 || !slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) {
@@ -102,6 +108,14 @@ func checkContainer(t *testing.T, program string, s types.ServiceConfig) {
 	}
 	if s.StopGracePeriod == nil || time.Duration(*s.StopGracePeriod) <= 12*time.Second {
 		t.Errorf("killed after %v; stopping takes 12 s", s.StopGracePeriod)
+	}
+	if h := s.HealthCheck; h == nil || !slices.Equal(h.Test, []string{"CMD", "/usr/local/bin/" + program, "healthcheck"}) || h.Interval == nil || time.Duration(*h.Interval) > 5*time.Second {
+		t.Errorf("it is not asked how it is, soon: %+v", h)
+	}
+	for on, d := range s.DependsOn {
+		if d.Condition != types.ServiceConditionHealthy {
+			t.Errorf("it waits until %s has %s", on, d.Condition)
+		}
 	}
 	for _, port := range s.Ports {
 		if port.HostIP != "127.0.0.1" {
@@ -201,9 +215,8 @@ func checkAddresses(t *testing.T, p *types.Project, members string) {
 }
 
 // makeSecrets runs compose-secrets twice: the second time changes nothing.
-func makeSecrets(t *testing.T) map[string]string {
+func makeSecrets(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "secrets")
 	read := func() map[string]string {
 		script, err := filepath.Abs(deploy + "/compose-secrets")
 		if err != nil {
