@@ -135,6 +135,7 @@ var (
 // helpOf is the help of the command that a line calls, and its words.
 func helpOf(program, line string) (path, help string) {
 	line, _, _ = strings.Cut(line, " --")
+	line, _, _ = strings.Cut(line, ";")
 	var out bytes.Buffer
 	programs[program](append(strings.Fields(line), "--help"), &out)
 	if m := usage.FindStringSubmatch(out.String()); m != nil {
