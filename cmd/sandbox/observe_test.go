@@ -242,6 +242,7 @@ func TestPrometheusSeesWhatDashboardsName(t *testing.T) {
 		t.Fatal(err)
 	}
 	finish(t, a, []string{accepted.VerificationUUID})
+	isReference(t, metrics(t, v.Metrics)+metrics(t, a.VASPs[1].Metrics)+metrics(t, a.CentralMetrics))
 	names := map[string]bool{}
 	for _, e := range expressions(t) {
 		p.query(e)
@@ -274,6 +275,37 @@ func TestPrometheusSeesWhatDashboardsName(t *testing.T) {
 		t.Errorf("all is well, and %s", alert)
 	}
 	t.Logf("%d series names, %d selections by label, %d expressions", len(names), labelled, len(expressions(t)))
+}
+
+// isReference wants the handbook's tables to name what the programs show, no more
+// and no less.
+func isReference(t *testing.T, pages string) {
+	t.Helper()
+	shown, told := map[string]bool{}, map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE ((?:enclave|central)_\S+)`).FindAllStringSubmatch(pages, -1) {
+		shown[m[1]] = true
+	}
+	handbook := string(read(t, "../../docs/operations/watching.md"))
+	for _, row := range regexp.MustCompile("(?m)^\\| (`(?:enclave|central)_[^|]*) \\|").FindAllStringSubmatch(handbook, -1) {
+		for _, m := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(row[1], -1) {
+			told[m[1]] = true
+		}
+	}
+	both := map[string]bool{"config_last_reload_successful": true, "config_last_reload_success_timestamp_seconds": true} // told of both programs at once
+	for name := range shown {
+		_, own, _ := strings.Cut(name, "_")
+		if !told[name] && !both[own] {
+			t.Errorf("%s has no row in the handbook", name)
+		}
+	}
+	for name := range told {
+		if !shown[name] && name != "enclave_key_requests_total" && !strings.HasPrefix(name, "enclave_sealed") {
+			t.Errorf("the handbook has a row for %s, which nobody shows", name)
+		}
+	}
+	if len(shown) < 90 {
+		t.Errorf("only %d metrics", len(shown))
+	}
 }
 
 type prometheus struct {
