@@ -65,7 +65,7 @@ func run(ctx context.Context, from *settings.Source, w io.Writer, o runOptions) 
 	level.Set(levelOf(s.LogLevel))
 	logger := newLogger(w, level, s.LogFormat)
 	r := &reloading{options: o, from: from, start: &s, parts: p, level: level, log: logger}
-	r.warn(warnings)
+	r.told.Log(r.log, warnings)
 	record, err := openRecord(s.UnsafeRecordFile)
 	if err != nil {
 		return configError{err}
@@ -128,15 +128,11 @@ type node struct {
 
 // serveWatch serves metrics and probes until end is called.
 func (n *node) serveWatch(stop context.CancelCauseFunc) (end func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	return life.Beside(context.Background(), func(ctx context.Context) {
 		if err := n.watch.Serve(ctx, time.Second); err != nil && ctx.Err() == nil {
 			stop(err)
 		}
-	}()
-	return func() { cancel(); <-done }
+	})
 }
 
 // serve runs central until ctx ends or it fails. Then it is not ready at once,

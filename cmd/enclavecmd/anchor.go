@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/life"
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 	"github.com/vasp-enclave/vasp-enclave/storage"
 	"github.com/vasp-enclave/vasp-enclave/storage/bolt"
@@ -101,12 +102,9 @@ func (a *anchor) start(ctx context.Context) (stop func()) {
 	if a == nil {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() { a.keep(ctx); close(done) }()
+	end := life.Beside(ctx, a.keep)
 	return func() {
-		cancel()
-		<-done
+		end()
 		a.try(context.WithoutCancel(ctx))
 	}
 }

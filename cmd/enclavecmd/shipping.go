@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/vasp-enclave/vasp-enclave/cmd/life"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/proxy/audit"
 	"github.com/vasp-enclave/vasp-enclave/storage"
@@ -46,10 +47,7 @@ func openShipper(ctx context.Context, p *parts, db *bolt.DB, metrics prometheus.
 // startShipping begins; stop ships what is left, for which the history must
 // still be open.
 func startShipping(ctx context.Context, shipper *audit.Shipper, sign audit.Sign) (stop func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() { defer close(done); shipper.Run(ctx, sign) }()
-	return func() { cancel(); <-done }
+	return life.Beside(context.WithoutCancel(ctx), func(ctx context.Context) { shipper.Run(ctx, sign) })
 }
 
 // audited is a history that takes nothing with an audit entry while no sink
