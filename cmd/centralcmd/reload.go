@@ -53,15 +53,8 @@ func (r *reloading) settings() error {
 	if _, restart := settings.Changes(r.start, &s); len(restart) > 0 {
 		r.log.Warn("settings changed that need a restart", "settings", strings.Join(restart, ", "))
 	}
-	r.warn(warnings)
+	r.told.Log(r.log, warnings)
 	return nil
-}
-
-// warn says what is not said yet.
-func (r *reloading) warn(warnings []string) {
-	for _, w := range r.told.Of(warnings) {
-		r.log.Warn("settings: " + w)
-	}
 }
 
 func (r *reloading) certificates() error {

@@ -118,15 +118,8 @@ func (r *reloading) settings() error {
 		r.log.Warn("settings changed that need a restart", "settings", strings.Join(restart, ", "))
 	}
 	r.unknown.Set(float64(len(settings.Unknown(Prefix, &s, environ))))
-	r.warn(warnings)
+	r.told.Log(r.log, warnings)
 	return nil
-}
-
-// warn says what is not said yet.
-func (r *reloading) warn(warnings []string) {
-	for _, w := range r.told.Of(warnings) {
-		r.log.Warn("settings: " + w)
-	}
 }
 
 // take judges first and changes last, so that it is all or nothing.

@@ -71,7 +71,7 @@ func run(ctx context.Context, catalog *plugins.Catalog, from *settings.Source, w
 	level.Set(levelOf(s.LogLevel))
 	logger := newLogger(w, level, s.LogFormat)
 	r := &reloading{options: o, from: from, start: &s, last: &s, level: level, log: logger}
-	r.warn(warnings)
+	r.told.Log(r.log, warnings)
 	limitMemory("/", environ, logger)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"log/slog"
 	"reflect"
 	"slices"
 )
@@ -56,6 +57,13 @@ func SecretFiles(into any, environ []string) []string {
 // News holds the warnings that a program that runs gave last, so that it gives
 // each once for as long as it is true.
 type News struct{ last []string }
+
+// Log leaves those of warnings in the log that are not told yet.
+func (n *News) Log(log *slog.Logger, warnings []string) {
+	for _, w := range n.Of(warnings) {
+		log.Warn("settings: " + w)
+	}
+}
 
 // Of gives those of warnings that are not told yet, and takes all as told.
 func (n *News) Of(warnings []string) []string {
