@@ -305,15 +305,17 @@ func (s *Shipper) page(ctx context.Context, w *courier, sign Sign) (more bool, e
 // put back, or it was made anew. All of it is shipped then, so that whoever
 // reads the sink sees both.
 func (s *Shipper) next(ctx context.Context, at *mark) ([]storage.AuditEntry, error) {
-	if at.Seq > 0 {
-		same, err := s.Log.Audit(ctx, at.Seq, 1)
-		switch {
-		case err != nil:
-			return nil, err
-		case len(same) == 0 || string(same[0].Hash[:]) != string(at.Hash):
-			s.Logger.Error("the audit log is not the one that a sink has: an older history was put back; all of it is sent again", "entry", at.Seq)
-			*at = mark{}
-		}
+	if at.Seq == 0 {
+		return s.Log.Audit(ctx, 1, shipPage)
 	}
-	return s.Log.Audit(ctx, at.Seq+1, shipPage)
+	page, err := s.Log.Audit(ctx, at.Seq, shipPage+1)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(page) == 0 || string(page[0].Hash[:]) != string(at.Hash):
+		s.Logger.Error("the audit log is not the one that a sink has: an older history was put back; all of it is sent again", "entry", at.Seq)
+		*at = mark{}
+		return s.Log.Audit(ctx, 1, shipPage)
+	}
+	return page[1:], nil
 }
