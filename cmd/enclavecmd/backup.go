@@ -31,10 +31,10 @@ func backupCommand(from *settings.Source) *cobra.Command {
 				if isTerminal(c.OutOrStdout()) {
 					return errors.New("a backup is not for a terminal: name a file, or send the output somewhere")
 				}
-				_, err := o.fetchBackup(c.Context(), c.OutOrStdout())
+				_, err := o.fetchBackup(c.Context(), c.OutOrStdout(), c.ErrOrStderr())
 				return err
 			}
-			head, size, err := o.backupTo(c.Context(), args[0])
+			head, size, err := o.backupTo(c.Context(), args[0], c.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -45,8 +45,8 @@ func backupCommand(from *settings.Source) *cobra.Command {
 	}
 }
 
-// fetchBackup writes a whole backup to w, or fails.
-func (o *operator) fetchBackup(ctx context.Context, w io.Writer) (int64, error) {
+// fetchBackup writes a whole backup to w, or fails, and says meanwhile how far it is.
+func (o *operator) fetchBackup(ctx context.Context, w, stderr io.Writer) (int64, error) {
 	response, err := o.open(ctx, http.MethodPost, "/backup")
 	if nobody(err) {
 		return 0, fmt.Errorf("no enclave is running here: start it, or set VEGA_DATABASE_FILE or VEGA_OPERATOR_SOCKET as it has them; of a stopped enclave copy the file itself (%w)", err)
@@ -55,7 +55,9 @@ func (o *operator) fetchBackup(ctx context.Context, w io.Writer) (int64, error) 
 		return 0, err
 	}
 	defer response.Body.Close()
-	n, err := io.Copy(w, response.Body)
+	bar := newProgress(stderr, "", "MiB")
+	n, err := io.Copy(w, &mebibytes{Reader: response.Body, bar: bar})
+	bar.end()
 	if err != nil {
 		return n, fmt.Errorf("the backup broke off after %d bytes and is of no use; the enclave's log says why: %w", n, err)
 	}
@@ -63,9 +65,9 @@ func (o *operator) fetchBackup(ctx context.Context, w io.Writer) (int64, error) 
 }
 
 // backupTo leaves a whole backup under the name, or no file.
-func (o *operator) backupTo(ctx context.Context, name string) (head bolt.BackupHead, size int64, err error) {
+func (o *operator) backupTo(ctx context.Context, name string, stderr io.Writer) (head bolt.BackupHead, size int64, err error) {
 	err = newFile(name, "a backup", func(f *os.File) error {
-		if size, err = o.fetchBackup(ctx, f); err != nil {
+		if size, err = o.fetchBackup(ctx, f, stderr); err != nil {
 			return err
 		}
 		if _, err := f.Seek(0, io.SeekStart); err != nil {

@@ -117,13 +117,6 @@ func configCommand(from *settings.Source) *cobra.Command {
 	return c
 }
 
-func warningOf(err error) []string {
-	if err == nil {
-		return nil
-	}
-	return []string{err.Error()}
-}
-
 func printWarnings(w io.Writer, warnings []string) {
 	for _, warning := range warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
@@ -154,7 +147,9 @@ func checkConfig(ctx context.Context, catalog *plugins.Catalog, stderr io.Writer
 	case err == nil:
 		p, err := readParts(ctx, catalog, &s)
 		if err == nil {
-			printWarnings(stderr, warningOf(p.emptyAllowlist()))
+			if nobody := p.emptyAllowlist(); nobody != nil {
+				printWarnings(stderr, []string{nobody.Error()})
+			}
 		}
 		problems = append(problems, err)
 	case s.Validator != "": // it can be judged by itself

@@ -13,7 +13,7 @@ import (
 // plain line now and then.
 type progress struct {
 	w        io.Writer
-	of       string // what is counted
+	of       string // what is mebibytes
 	terminal bool
 	total    int // 0: nobody knows
 	done     int
@@ -101,4 +101,18 @@ func (p *progress) end() {
 	if p.terminal {
 		fmt.Fprintln(p.w)
 	}
+}
+
+// mebibytes shows how many MiB were read.
+type mebibytes struct {
+	io.Reader
+	bar   *progress
+	bytes uint64
+}
+
+func (c *mebibytes) Read(b []byte) (n int, err error) {
+	n, err = c.Reader.Read(b)
+	c.bytes += uint64(n)
+	c.bar.at(c.bytes>>20, 0)
+	return n, err
 }
