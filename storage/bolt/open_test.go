@@ -223,7 +223,7 @@ func TestMetricsAreGivenBack(t *testing.T) {
 		for _, f := range families {
 			names = append(names, f.GetName())
 		}
-		want := "enclave_audit_entries enclave_data_key_oldest_timestamp_seconds enclave_store_batch_changes enclave_store_commit_seconds enclave_store_failed enclave_store_read_only enclave_store_size_bytes enclave_store_write_seconds"
+		want := "enclave_audit_entries enclave_data_key_oldest_timestamp_seconds enclave_database_key_since_timestamp_seconds enclave_store_batch_changes enclave_store_commit_seconds enclave_store_disk_free_bytes enclave_store_failed enclave_store_read_only enclave_store_size_bytes enclave_store_write_seconds"
 		if got := strings.Join(names, " "); got != want {
 			t.Errorf("metrics are %s, want %s", got, want)
 		}
