@@ -13,11 +13,12 @@ const (
 )
 
 // world is what the namespaces begin with: an empty /run, in memory, for what
-// the test writes, one hierarchy of control groups, as newer machines have, and
+// the test writes, an empty /dev/shm, one hierarchy of control groups, as newer machines have, and
 // a loopback device. The shell is process 1 in there, and stays to take in what
 // others leave.
 const world = `set -e
 mount -t tmpfs -o mode=0755 tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 umount -R -l /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
