@@ -42,6 +42,22 @@ func (u unit) all(name string) []string {
 	return list
 }
 
+// settings are the program's that a unit sets. What a unit sets for Go is not
+// among them: how it ends when it gives up, see TestUnitsUnderSystemd.
+func (u unit) settings(t *testing.T) map[string]string {
+	t.Helper()
+	env := map[string]string{}
+	for _, line := range u.all("Environment") {
+		name, value, _ := strings.Cut(line, "=")
+		env[name] = value
+	}
+	if env["GOTRACEBACK"] != "crash" {
+		t.Errorf("GOTRACEBACK is %q: a crash looks like wrong settings", env["GOTRACEBACK"])
+	}
+	delete(env, "GOTRACEBACK")
+	return env
+}
+
 // The units are right and tight, as systemd itself judges.
 func TestUnits(t *testing.T) {
 	for _, program := range []string{"enclave", "central"} {
@@ -99,8 +115,7 @@ func TestUnitsAreJudged(t *testing.T) {
 func TestUnitsEnvironment(t *testing.T) {
 	u := readUnit(t, "enclave")
 	env, files := map[string]string{}, map[string]string{}
-	for _, line := range u.all("Environment") {
-		name, value, _ := strings.Cut(line, "=")
+	for name, value := range u.settings(t) {
 		env[name] = strings.Replace(value, "%d", "/run/credentials/enclave.service", 1)
 	}
 	for _, line := range u.all("LoadCredential") {
@@ -118,17 +133,8 @@ func TestUnitsEnvironment(t *testing.T) {
 			}
 		}
 	}
-	page, err := os.ReadFile("../../docs/deploy.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, found := strings.Cut(string(page), "<!-- env file of the unit -->\n```\n")
-	text, _, closed := strings.Cut(rest, "```")
-	if !found || !closed {
-		t.Fatal("docs/deploy.md has no env file of the unit")
-	}
-	for line := range strings.Lines(text) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+	for _, line := range envOfThePage(t) {
+		name, value, ok := strings.Cut(line, "=")
 		if _, twice := env[name]; !ok || twice {
 			t.Errorf("docs/deploy.md: %q is no setting, or the unit's own", line)
 		}
@@ -139,15 +145,26 @@ func TestUnitsEnvironment(t *testing.T) {
 	}
 	checkConfig(t, "enclave", env, files, hostOf(t, env["VEGA_ENCLAVE_PUBLIC_ENDPOINT"]))
 
-	central := map[string]string{}
-	for _, line := range readUnit(t, "central").all("Environment") {
-		name, value, _ := strings.Cut(line, "=")
-		central[name] = value
-	}
+	central := readUnit(t, "central").settings(t)
 	checkSettings(t, "central", central)
 	if got := slices.Collect(maps.Values(central)); !slices.Equal(got, []string{"/var/lib/central/state.json"}) {
 		t.Errorf("central's unit sets %q", got)
 	}
+}
+
+// envOfThePage are the lines of /etc/enclave/env in docs/deploy.md.
+func envOfThePage(t *testing.T) []string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(page), "<!-- env file of the unit -->\n```\n")
+	text, _, closed := strings.Cut(rest, "\n```")
+	if !found || !closed {
+		t.Fatal("docs/deploy.md has no env file of the unit")
+	}
+	return strings.Split(text, "\n")
 }
 
 // Stopping takes what the programs' defaults say, and the units give more.
