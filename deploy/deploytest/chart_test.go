@@ -641,6 +641,19 @@ func TestChartWantsNativeSidecars(t *testing.T) {
 			t.Errorf("%s: %t", version, got)
 		}
 	}
+	// Without a cluster Helm takes a version for granted. What the page says
+	// about it is no longer so when this fails.
+	if version := chartutil.DefaultCapabilities.KubeVersion.Version; chartutil.IsCompatibleRange(c.Metadata.KubeVersion, version) {
+		t.Errorf("helm template needs no --kube-version: it takes %s", version)
+	}
+	page, err := os.ReadFile("../../docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`--kube-version ([0-9.]+)`).FindSubmatch(page)
+	if version == nil || !chartutil.IsCompatibleRange(c.Metadata.KubeVersion, string(version[1])) {
+		t.Errorf("docs/deploy.md gives helm template no version that the chart takes: %q", version)
+	}
 }
 
 // The plain manifests are the chart's; -update writes them.
