@@ -75,6 +75,10 @@ func (m *machine) follows(t *testing.T, page, from, to string) string {
 	return shown.String()
 }
 
+// readers follow the handbook: who runs central, who runs Alpha's enclave, and
+// who runs Bravo's, which has read it before.
+type readers struct{ central, alpha, bravo *machine }
+
 // Whoever runs an enclave, and whoever runs central, types what the handbook
 // says, each on a machine of their own, as root, with users, folders and
 // addresses as they are written there. What is between is what the pages leave
@@ -82,89 +86,128 @@ func (m *machine) follows(t *testing.T, page, from, to string) string {
 func TestTheHandbookIsFollowed(t *testing.T) { asRoot(t, theHandbookIsFollowed) }
 
 func theHandbookIsFollowed(t *testing.T) {
-	central, alpha, bravo := alliance(t)
-	begin := func(page, from, to string) string { t.Helper(); return central.follows(t, page, from, to) }
-	begin("operations/central.md", "", "## Settings")
-	for _, m := range []*machine{alpha, bravo} {
-		central.gives(t, m, "/etc/central/"+m.name+".key", "alliance.key")
+	r := alliance(t)
+	r.install(t)
+	r.meet(t)
+	r.keep(t)
+	r.answerAlerts(t)
+	r.changeKeys(t)
+	r.surviveDisasters(t)
+	r.leaveNothingOut(t)
+}
+
+func (r readers) install(t *testing.T) {
+	t.Helper()
+	r.central.follows(t, "operations/central.md", "", "## Settings")
+	for _, m := range []*machine{r.alpha, r.bravo} {
+		r.central.gives(t, m, "/etc/central/"+m.name+".key", "alliance.key")
 		m.types(t, itsBackend)
 	}
-	type_ := func(page, from, to string) string { t.Helper(); return alpha.follows(t, page, from, to) }
-	says(t, type_("operations/install.md", "", ""), "ok: the settings would start an enclave", "says that our enclave is up", "VEGA_NETWORK_ID=example-alliance-production")
-	for _, block := range chapter(t, "operations/install.md", "", "") { // Bravo's operator has the same page, and other values
-		bravo.types(t, strings.NewReplacer(alphaID, bravoID, "alpha", "bravo").Replace(block))
+	says(t, r.alpha.follows(t, "operations/install.md", "", ""),
+		"ok: the settings would start an enclave", "says that our enclave is up", "VEGA_NETWORK_ID=example-alliance-production")
+	for _, block := range chapter(t, "operations/install.md", "", "") { // the same page, and other values
+		r.bravo.types(t, strings.NewReplacer(alphaID, bravoID, "alpha", "bravo").Replace(block))
 	}
-	alpha.types(t, transferred("OLD")+transferred("ID"))
-	bravo.types(t, "VASP="+alphaID)
+	r.alpha.types(t, transferred("OLD")+transferred("ID"))
+	r.bravo.types(t, "VASP="+alphaID)
+	r.alpha.follows(t, "settings/alliance.md", "", "")
+}
 
-	// Two operators on the telephone.
-	hears(t, alpha, bravo)
-	says(t, type_("operations/counterparties.md", "", ""), "verified", "blocked")
-	alpha.types(t, attempt)
-	bravo.types(t, accept)
-	alpha.types(t, transferred("AGAIN")+"DAY=$(date -u +%F)")
+// meet is two operators on the telephone, and two identities that change.
+func (r readers) meet(t *testing.T) {
+	t.Helper()
+	r.alpha.hears(t, r.bravo)
+	says(t, r.alpha.follows(t, "operations/counterparties.md", "", ""), "verified", "blocked")
+	r.believeAgain(t)
+	r.alpha.types(t, transferred("AGAIN"))
+}
 
-	says(t, type_("operations/keys.md", "", ""), "none under way")
-	says(t, type_("operations/history.md", "", ""), "Min-jun", "whole", "holds")
-	type_("operations/backup.md", "", "### Restore")
-	type_("operations/running.md", "", "")
-	alpha.types(t, stopped)
-	type_("operations/backup.md", "### Restore", "")
-	alpha.types(t, "enclave run 2>>/var/log/enclave.log &\nuntil enclave healthcheck; do sleep 1; done")
-	says(t, type_("operations/watching.md", "", ""), "UP")
-	type_("operations/troubles.md", "", "")
+// believeAgain is what Bravo's operator does when Alpha shows an identity
+// without continuity.
+func (r readers) believeAgain(t *testing.T) {
+	t.Helper()
+	r.alpha.types(t, attempt)
+	r.bravo.types(t, accept)
+}
 
-	// Runbooks, as if their alerts fired.
-	alpha.types(t, runbooksHead(t))
-	central.types(t, strings.NewReplacer("enclave", "central", "9464", "9465").Replace(runbooksHead(t)))
+func (r readers) keep(t *testing.T) {
+	t.Helper()
+	says(t, r.alpha.follows(t, "operations/keys.md", "", ""), "none under way")
+	r.alpha.types(t, "DAY=$(date -u +%F)")
+	says(t, r.alpha.follows(t, "operations/history.md", "", ""), "Min-jun", "whole", "holds")
+	r.alpha.follows(t, "operations/backup.md", "", "### Restore")
+	r.alpha.follows(t, "operations/running.md", "", "")
+	r.alpha.types(t, stopped)
+	says(t, r.alpha.follows(t, "operations/backup.md", "### Restore", ""), "verifications")
+	r.alpha.types(t, begun)
+	says(t, r.alpha.follows(t, "operations/watching.md", "", ""), "UP")
+	r.alpha.follows(t, "operations/troubles.md", "", "")
+}
+
+// answerAlerts follows each runbook as if its alert fired.
+func (r readers) answerAlerts(t *testing.T) {
+	t.Helper()
+	alpha, shells := r.alpha, chapter(t, "runbooks/README.md", "", "")
 	alpha.types(t, "cp /etc/enclave/env env; sed -i '/_DATABASE_FILE=\\|_BASE64_FILE=\\|SECRET_KEY_FILE=/d' /etc/enclave/env")
 	alpha.types(t, "cp -p /etc/enclave/database-2.key /etc/enclave/database.key")
-	alpha.types(t, chapter(t, "runbooks/README.md", "", "")[1])
+	alpha.types(t, shells[1]) // as under systemd, whose unit has these three
 	says(t, alpha.types(t, "enclave check-config; enclave doctor; enclave peers list"), "ok: the settings", "says that our enclave is up", "tofu")
-	alpha.types(t, "cp env /etc/enclave/env\n"+runbooksHead(t))
-	pages, err := filepath.Glob("../../docs/runbooks/*.md")
+	alpha.types(t, "cp env /etc/enclave/env")
+	alpha.types(t, shells[0])
+	r.central.types(t, strings.NewReplacer("enclave", "central", "9464", "9465").Replace(shells[0]))
+	pages, err := filepath.Glob("../../docs/runbooks/[CE]*.md")
 	if err != nil || len(pages) < 40 {
 		t.Fatalf("%d runbooks: %v", len(pages), err)
 	}
 	for _, page := range pages {
 		page = filepath.Base(page)
-		switch {
-		case strings.HasPrefix(page, "Central"):
-			begin("runbooks/"+page, "", "")
-		case strings.HasPrefix(page, "Enclave"):
-			type_("runbooks/"+page, "", "")
+		whose := alpha
+		if strings.HasPrefix(page, "Central") {
+			whose = r.central
 		}
+		whose.follows(t, "runbooks/"+page, "", "")
 	}
+}
 
-	// Central's operator gives a second pair of keys; the log of a certificate.
-	begin("operations/central.md", "## Members file", "## State file")
-	central.types(t, "cp tls.crt central.pem")
-	begin("settings/public-listener.md", "", "")
-	central.gives(t, alpha, "/etc/central/alpha-2.key", "alliance-2.key")
+// changeKeys is central's operator giving a member a second pair, and somebody
+// else's certificate looked at.
+func (r readers) changeKeys(t *testing.T) {
+	t.Helper()
+	r.central.follows(t, "operations/central.md", "## Members file", "## State file")
+	r.central.types(t, "cp tls.crt central.pem")
+	r.central.follows(t, "settings/public-listener.md", "", "")
+	r.central.gives(t, r.alpha, "/etc/central/alpha-2.key", "alliance-2.key")
+}
 
-	// The worst.
-	type_("operations/disasters.md", "## The alliance's secret is known to others", "")
-	type_("operations/disasters.md", "## The certificate expired", "## The alliance's secret is known to others")
-	alpha.types(t, "rm /etc/enclave/database*.key")
-	type_("operations/disasters.md", "## The database key is lost", "## The identity is lost")
-	alpha.types(t, stopped+"mv /var/lib/enclave/enclave.db /var/lib/enclave/enclave.db.lost-machine\nBACKUP=/var/backups/enclave/after-the-loss.backup")
-	type_("operations/disasters.md", "## The machine is lost", "## The database key is lost")
-	hears(t, alpha, bravo)
-	type_("operations/disasters.md", "## A counterparty was broken into", "## We were broken into")
-	alpha.types(t, stopped+anchored+stopped+"cp -p /var/lib/enclave/enclave.db old.db\nenclave run 2>>/var/log/enclave.log &\nuntil enclave healthcheck; do sleep 1; done\n"+
-		"enclave history hold $ID --reason LATER\n"+stopped+"cp -p old.db /var/lib/enclave/enclave.db\n! enclave run")
-	type_("operations/disasters.md", "## An old history was put back", "## A counterparty was broken into")
-	type_("operations/disasters.md", "## We were broken into", "## The certificate expired")
-	alpha.types(t, attempt)
-	bravo.types(t, accept)
-	alpha.types(t, stopped)
-	type_("operations/disasters.md", "## The identity is lost", "## An old history was put back")
-	alpha.types(t, attempt)
-	bravo.types(t, accept)
-	alpha.types(t, transferred("AGAIN"))
-	begin("operations/central.md", "## A member that lost its identity", "")
-	type_("settings/alliance.md", "", "")
+func (r readers) surviveDisasters(t *testing.T) {
+	t.Helper()
+	worst := func(from, to string) string {
+		t.Helper()
+		return r.alpha.follows(t, "operations/disasters.md", from, to)
+	}
+	worst("## The alliance's secret is known to others", "")
+	worst("## The certificate expired", "## The alliance's secret is known to others")
+	r.alpha.types(t, "rm /etc/enclave/database*.key")
+	worst("## The database key is lost", "## The identity is lost")
+	r.alpha.types(t, stopped+"rm /var/lib/enclave/enclave.db*\nBACKUP=/var/backups/enclave/after-the-loss.backup")
+	says(t, worst("## The machine is lost", "## The database key is lost"), "says that our enclave is up")
+	r.alpha.hears(t, r.bravo)
+	worst("## A counterparty was broken into", "## We were broken into")
+	r.alpha.types(t, stopped+anchored+begun+stopped+"cp -p /var/lib/enclave/enclave.db old.db\n"+begun+"enclave history hold $ID --reason LATER\n"+stopped)
+	says(t, r.alpha.types(t, "cp -p old.db /var/lib/enclave/enclave.db\n! enclave run"), "ROLLBACK-SUSPECTED")
+	worst("## An old history was put back", "## A counterparty was broken into")
+	worst("## We were broken into", "## The certificate expired")
+	r.believeAgain(t)
+	r.alpha.types(t, stopped)
+	worst("## The identity is lost", "## An old history was put back")
+	r.believeAgain(t)
+	r.alpha.types(t, transferred("AGAIN"))
+	r.central.follows(t, "operations/central.md", "## A member that lost its identity", "")
+}
 
+// leaveNothingOut wants every block of the handbook's pages to have been typed.
+func (r readers) leaveNothingOut(t *testing.T) {
+	t.Helper()
 	for _, pattern := range []string{"operations/*.md", "runbooks/*.md", "settings/*.md"} {
 		pages, err := filepath.Glob("../../docs/" + pattern)
 		if err != nil || len(pages) == 0 {
@@ -172,18 +215,12 @@ func theHandbookIsFollowed(t *testing.T) {
 		}
 		for _, page := range pages {
 			for _, block := range blocks(string(read(t, page))) {
-				if !alpha.typed[block] && !central.typed[block] {
+				if !r.alpha.typed[block] && !r.central.typed[block] {
 					t.Errorf("nobody has typed this of %s:\n%s", page, block)
 				}
 			}
 		}
 	}
-}
-
-// runbooksHead is what one gives to one's shell before a runbook.
-func runbooksHead(t *testing.T) string {
-	t.Helper()
-	return chapter(t, "runbooks/README.md", "", "")[0]
 }
 
 // Whoever keeps the keys in an HSM types what the decrypt API's page says.
@@ -205,9 +242,9 @@ func theDecryptAPIsPageIsFollowed(t *testing.T) {
 
 // alliance is three machines: central's in the middle, and two VASPs', which
 // reach central and not each other.
-func alliance(t *testing.T) (central, alpha, bravo *machine) {
+func alliance(t *testing.T) readers {
 	t.Helper()
-	central, alpha, bravo = newMachine(t, "central"), newMachine(t, "alpha"), newMachine(t, "bravo")
+	central, alpha, bravo := newMachine(t, "central"), newMachine(t, "alpha"), newMachine(t, "bravo")
 	cable(t, alpha, alphaAt, central, centralAt)
 	cable(t, bravo, bravoAt, central, centralAt)
 	central.types(t, authority)
@@ -222,7 +259,7 @@ func alliance(t *testing.T) (central, alpha, bravo *machine) {
 		central.gives(t, m, host+".key", "tls.key")
 		m.types(t, everywhere)
 	}
-	return central, alpha, bravo
+	return readers{central, alpha, bravo}
 }
 
 const (
@@ -232,9 +269,8 @@ ROBOT_LISTEN=127.0.0.1:8080 ROBOT_ENCLAVE_URL=http://127.0.0.1:21117 ROBOT_TOKEN
 	stopped  = "pkill -TERM -x enclave\nwhile pgrep -x enclave >/dev/null; do sleep 1; done\n"
 	anchored = `install -d -m 0700 -o enclave /var/lib/anchor
 echo VEGA_DATABASE_ANCHOR_FILE=/var/lib/anchor/anchor >>/etc/enclave/env
-enclave run 2>>/var/log/enclave.log &
-until enclave healthcheck; do sleep 1; done
 `
+	begun = "enclave run 2>>/var/log/enclave.log &\nuntil enclave healthcheck; do sleep 1; done\n"
 	// What makes a counterparty look at our identity before its next half minute.
 	attempt = `curl -s -d '{"beneficiaryVaspId":"` + bravoID + `","address":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}' http://127.0.0.1:8080/v1.0/action/verifications/account
 `
@@ -254,7 +290,7 @@ until curl -s "http://127.0.0.1:21117/v1/verifications/$` + variable + `" | grep
 
 // hears is a telephone call: what one operator reads out the other keeps, to be
 // typed.
-func hears(t *testing.T, one, other *machine) {
+func (m *machine) hears(t *testing.T, other *machine) {
 	t.Helper()
 	for variable, line := range map[string]string{"DIGITS": "safety number", "FINGERPRINT": "fingerprint"} {
 		command := "enclave peers show $VASP"
@@ -266,7 +302,7 @@ func hears(t *testing.T, one, other *machine) {
 			t.Fatalf("%s shows no %s", other.name, line)
 		}
 		read, _, _ = strings.Cut(read, "\n")
-		one.types(t, variable+"='"+strings.TrimSpace(read)+"'")
+		m.types(t, variable+"='"+strings.TrimSpace(read)+"'")
 	}
 }
 
