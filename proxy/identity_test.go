@@ -330,6 +330,44 @@ func onlyTheIdentityThatWasShownIsAccepted(t *testing.T) {
 	accepts(digits(other))
 }
 
+// A counterparty that was blocked, and has another identity since, stays blocked
+// until its operator's new safety number is typed; a successor that the blocked
+// one signed is not followed, since a thief may have signed it (K1).
+func TestABlockedCounterpartyIsComparedByItsNewIdentity(t *testing.T) {
+	for name, change := range map[string]func(testing.TB, *proxytest.Party){"replaced": replace, "rotated": rotate} {
+		t.Run(name, func(t *testing.T) {
+			w := proxytest.NewWorld(t)
+			verified(w)
+			ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID))
+			if _, err := w.A.Enclave.BlockPeer(t.Context(), w.B.ID, "ops"); err != nil {
+				t.Fatal(err)
+			}
+			change(t, w.B)
+			var v *proxy.PeerView
+			w.Await("the new identity is shown", func() bool {
+				w.A.Refresh()
+				var err error
+				if v, err = w.A.Enclave.PeerView(t.Context(), w.B.ID); err != nil {
+					t.Fatal(err)
+				}
+				return v.Pending != ""
+			})
+			if v.State != storage.PeerBlocked.String() {
+				t.Errorf("it is %s", v.State)
+			}
+			if status, _ := w.A.Call(http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID)); status != http.StatusForbidden {
+				t.Errorf("an account check with a blocked counterparty = %d", status)
+			}
+			if v, err := w.A.Enclave.VerifyPeer(t.Context(), w.B.ID, v.PendingSafetyNumber, "ops"); err != nil || v.State != storage.PeerVerified.String() {
+				t.Fatalf("VerifyPeer = %+v, %v", v, err)
+			}
+			if name == "rotated" {
+				ask(t, w.A, http.MethodPost, "/v1/verifications/account", accountTo(w.B.ID))
+			}
+		})
+	}
+}
+
 // sentenceOf is what an operator reads of an error.
 func sentenceOf(err error) string {
 	if e, ok := err.(*proxy.Error); ok {

@@ -99,7 +99,7 @@ func (e *Enclave) VerifyPeer(ctx context.Context, id identity.VASPID, digits, by
 			p.public = p.pending()
 			p.peer.Identity, p.peer.Serial = p.peer.Pending, 0
 		default:
-			return refuseDecision("the digits are not the safety number of this counterparty: compare again; when they differ on the two sides, somebody is between you")
+			return refuseDecision("the digits are not the safety number of this counterparty: compare again; when they differ on the two sides, one of you has not seen the other's new identity yet (peers show, in half a minute), or somebody is between you")
 		}
 		p.peer.State, p.peer.Pending = storage.PeerVerified, nil
 		return nil

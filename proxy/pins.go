@@ -159,38 +159,46 @@ func (e *Enclave) storePin(ctx context.Context, p pin, entry storage.AuditEntry)
 // the other one waits for nobody any more, and accepting the counterparty
 // keeps the pinned identity. The hold stays, for something was wrong.
 func (e *Enclave) calmDown(ctx context.Context, p pin) error {
-	if p.peer.State != storage.PeerChangePending || p.peer.Pending == nil {
+	if p.peer.Pending == nil {
 		return nil
 	}
 	p.peer.Pending = nil
-	e.Logger.Warn("a counterparty on hold shows its pinned identity again; an operator may take it off hold", "vasp", p.peer.VASP)
+	e.Logger.Warn("a counterparty on hold shows its pinned identity again; an operator may take it off hold", "vasp", p.peer.VASP, "state", p.peer.State)
 	return e.savePin(ctx, p, audit.ChangePeer)
 }
 
 // compare looks at the identity that the directory shows for a pinned
 // counterparty. Continuity, a chain of statements in which the pinned
 // identity signs its successor, moves the pin. Anything else puts the
-// counterparty on hold until an operator decides: it may be an attack (K1).
+// counterparty on hold until an operator decides: it may be an attack (K1). One
+// that is blocked stays so, whoever signed, and its operator may compare what
+// it shows.
 func (e *Enclave) compare(ctx context.Context, id identity.VASPID, chain *identity.Chain) error {
 	e.pins.deciding.Lock()
 	defer e.pins.deciding.Unlock()
 	p, ok := e.pins.find(id)
 	shown := chain.Current()
-	if !ok || p.peer.State == storage.PeerBlocked {
+	if !ok {
 		return nil
 	}
 	if bytes.Equal(shown.Bytes(), p.peer.Identity) {
 		return e.calmDown(ctx, p)
 	}
-	if chain.Contains(p.public.Fingerprint()) && p.peer.State != storage.PeerChangePending {
+	held := p.peer.State == storage.PeerChangePending || p.peer.State == storage.PeerBlocked
+	if !held && chain.Contains(p.public.Fingerprint()) {
 		p.peer.Identity, p.peer.Serial, p.peer.Since, p.public = shown.Bytes(), 0, e.Now(), shown
 		e.Logger.Warn("a counterparty changed its identity, signed by the old one", "vasp", id, "fingerprint", shown.Fingerprint())
 		return e.savePin(ctx, p, audit.FollowPeer)
 	}
-	if p.peer.State == storage.PeerChangePending && bytes.Equal(shown.Bytes(), p.peer.Pending) {
+	if held && bytes.Equal(shown.Bytes(), p.peer.Pending) {
 		return nil
 	}
-	p.peer.State, p.peer.Pending = storage.PeerChangePending, shown.Bytes()
+	p.peer.Pending = shown.Bytes()
+	if p.peer.State == storage.PeerBlocked {
+		e.Logger.Warn("a blocked counterparty shows another identity", "vasp", id, "pinned", p.public.Fingerprint(), "shown", shown.Fingerprint())
+		return e.savePin(ctx, p, audit.ChangePeer)
+	}
+	p.peer.State = storage.PeerChangePending
 	e.Logger.Error("a counterparty shows another identity without continuity; nothing is exchanged with it until an operator accepts the change",
 		"vasp", id, "pinned", p.public.Fingerprint(), "shown", shown.Fingerprint())
 	return e.savePin(ctx, p, audit.ChangePeer)
