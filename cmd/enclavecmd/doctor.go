@@ -90,7 +90,8 @@ func (d *doctor) look(ctx context.Context, catalog *plugins.Catalog, from *setti
 	}
 	p, err := readParts(ctx, catalog, &s)
 	if err != nil {
-		d.fail("files", "%v", err)
+		d.fail("files", "%v\nA running enclave keeps what it took over last.", err)
+		p.allowed, p.certificates = nil, nil // not judged: they may be the ones that do not load
 	} else {
 		d.ok("settings", "they would start an enclave of VASP %s", s.VASPID)
 	}

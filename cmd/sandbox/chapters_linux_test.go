@@ -198,7 +198,7 @@ func (r readers) surviveDisasters(t *testing.T) {
 	worst("## An old history was put back", "## A counterparty was broken into")
 	worst("## We were broken into", "## The certificate expired")
 	r.believeAgain(t)
-	r.alpha.types(t, stopped)
+	r.alpha.types(t, stopped+"sed -i '/ANCHOR/d' /etc/enclave/env")
 	worst("## The identity is lost", "## An old history was put back")
 	r.believeAgain(t)
 	r.alpha.types(t, transferred("AGAIN"))
