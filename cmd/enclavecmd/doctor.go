@@ -23,6 +23,7 @@ import (
 
 	"github.com/vasp-enclave/vasp-enclave/cmd/life"
 	"github.com/vasp-enclave/vasp-enclave/cmd/settings"
+	"github.com/vasp-enclave/vasp-enclave/crypto/atrest"
 	"github.com/vasp-enclave/vasp-enclave/crypto/identity"
 	"github.com/vasp-enclave/vasp-enclave/plugins"
 	"github.com/vasp-enclave/vasp-enclave/proxy"
@@ -121,13 +122,28 @@ func (d *doctor) enclave(ctx context.Context, s *Settings) (running bool) {
 }
 
 // key says where the database key comes from; nobody is asked for it.
-func (d *doctor) key(_ context.Context, s *Settings, p *parts) {
+// key compares ids with the running enclave: after a rotation the settings may
+// still name the key of before, and only the next start would say so.
+func (d *doctor) key(ctx context.Context, s *Settings, p *parts) {
 	const what = "key"
 	switch {
-	case p.kek != nil:
-		d.ok(what, "%s gives one; whether the history is under it, the start tells", s.keySourceName())
-	case p.keySource != nil:
+	case p.kek == nil && p.keySource != nil:
 		d.ok(what, "comes from a decrypt API, which is not asked; without it the enclave starts sealed")
+		return
+	case p.kek == nil:
+		return
+	}
+	var keys proxy.KeysView
+	err := operatorAt(socketPath(s.OperatorSocket, s.DatabaseFile)).call(ctx, http.MethodGet, "/keys", nil, &keys)
+	switch previous := slices.ContainsFunc(p.otherKEKs, func(k *atrest.KEK) bool { return k.ID() == keys.KEK }); {
+	case err != nil:
+		d.ok(what, "%s gives one; whether the history is under it, the start tells", s.keySourceName())
+	case keys.KEK == p.kek.ID():
+		d.ok(what, "%s gives the one that the running history is under", s.keySourceName())
+	case previous:
+		d.warn(what, "the running history is under the previous key; change it with: enclave keys rotate-kek")
+	default:
+		d.fail(what, "%s gives the key %s, and the running history is under %s: the next start would fail. Set that one, or change to this one with: enclave keys rotate-kek --value-file FILE", s.keySourceName(), p.kek.ID(), keys.KEK)
 	}
 }
 

@@ -33,10 +33,14 @@ func newOperator(from *settings.Source) (*operator, error) {
 	if err != nil {
 		return nil, configError{err}
 	}
+	return operatorAt(path), nil
+}
+
+func operatorAt(path string) *operator {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}
-	return &operator{&http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}, nil
+	return &operator{&http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
 }
 
 // operatorSocket reads the two settings that say where the socket is.

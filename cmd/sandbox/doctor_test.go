@@ -34,7 +34,7 @@ func TestTheDoctor(t *testing.T) {
 			t.Errorf("of %s nothing good is said", want)
 		}
 	}
-	for _, want := range []string{"runs and is ready", "says that our enclave is up", "takes our requests; 1 VASPs", "within 5 s", "warn  backend      can be reached; whether it takes the token"} {
+	for _, want := range []string{"runs and is ready", "gives the one that the running history is under", "says that our enclave is up", "takes our requests; 1 VASPs", "within 5 s", "warn  backend      can be reached; whether it takes the token"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q", want)
 		}
@@ -53,6 +53,7 @@ func TestTheDoctor(t *testing.T) {
 	}{
 		{[]string{"VEGA_VASP_ID=1"}, []string{"FAIL  central", "must be the id that goes with VEGA_ALLIANCE_ACCESS_KEY"}},
 		{[]string{"VEGA_ALLIANCE_SECRET_KEY_FILE=", "VEGA_ALLIANCE_SECRET_KEY=0123456789abcdef"}, []string{"FAIL  central", "look at VEGA_ALLIANCE_ACCESS_KEY"}},
+		{[]string{"VEGA_ENCRYPTION_KEY_BASE64_FILE=", "VEGA_ENCRYPTION_KEY_BASE64=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}, []string{"FAIL  key", "the next start would fail"}},
 		{[]string{"VEGA_SOURCE_ADDRESS=127.0.0.77"}, []string{"FAIL  central", "VEGA_SOURCE_ADDRESS"}},
 		{[]string{"VEGA_API_ROOTS_FILE="}, []string{"FAIL  central", "VEGA_API_ROOTS_FILE"}},
 		{[]string{"VEGA_CENTRAL_ALLOWLIST=192.0.2.1"}, []string{"warn  allowlist", "none is an address of"}},
