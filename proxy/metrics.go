@@ -143,8 +143,8 @@ var questions = []envelope.MessageType{
 }
 
 // alarming are reasons of refusals that no honest counterparty and no honest
-// central give.
-var alarming = []string{"bad-signature", "other-identity", "recipient-identity", "conflict", "pin", "replay"}
+// central give, but for former-identity, which lasts seconds after a rotation.
+var alarming = []string{"bad-signature", "other-identity", "recipient-identity", "conflict", "pin", "replay", "former-identity"}
 
 // labelPeers counts exchanges by counterparty too, which is for who asks for it:
 // a label for each VASP, in a system that others may read.

@@ -192,7 +192,7 @@ func (d *doctor) disk(_ context.Context, s *Settings, _ *parts) {
 // another owner's lets us in by its group, as volumes in pods do.
 func openToOthers(dir fs.FileInfo) bool {
 	stat, known := dir.Sys().(*syscall.Stat_t)
-	ours := !known || int(stat.Uid) == os.Geteuid()
+	ours := !known || int(stat.Uid) == os.Geteuid() || os.Geteuid() == 0 && stat.Uid != 0
 	return dir.Mode().Perm()&0o007 != 0 || ours && dir.Mode().Perm()&0o070 != 0
 }
 

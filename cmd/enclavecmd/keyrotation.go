@@ -53,7 +53,7 @@ func printKeyStatus(w io.Writer, v proxy.KeysView) error {
 		}
 		erased += k.Erased
 	}
-	since := "of before this was kept"
+	since := "since when is not known"
 	if v.KEKSince != nil {
 		since = "since " + v.KEKSince.Format(time.RFC3339)
 	}

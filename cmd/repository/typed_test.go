@@ -33,7 +33,7 @@ var notTyped = []string{"kubernetes", "compose", "systemd", "registry", "image"}
 
 var (
 	block   = regexp.MustCompile("(?ms)^ *```([a-z]*)\n(.*?)^ *```$")
-	command = regexp.MustCompile(`(?m)^ *(?:bin/|/usr/local/bin/)?(enclave|central|robotvasp|curl|openssl|make|kubectl|helm|docker|systemctl|journalctl|redis-server|promtool|prometheus|apt-get|decryptapi|softhsm2-util)(?: |$)`)
+	command = regexp.MustCompile(`(?m)^ *(?:[A-Z_]+=\S+ )*(?:bin/|/usr/local/bin/)?(enclave|central|robotvasp|curl|openssl|make|kubectl|helm|docker|systemctl|journalctl|redis-server|promtool|prometheus|apt-get|decryptapi|softhsm2-util)(?: |$)`)
 	inline  = regexp.MustCompile("`(enclave|central|robotvasp) ([a-z][^`]*)`")
 )
 

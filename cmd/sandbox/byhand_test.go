@@ -61,7 +61,7 @@ func TestByHand(t *testing.T) {
 	}
 	for _, want := range []string{
 		"ok: the settings would start an enclave", "COUNTERPARTY-NOT-TRUSTED", "says that our enclave is up", `"result":"VERIFIED"`, "Min-jun",
-		" rules found", "whole: ", "the history of the running enclave is whole", `"job":"enclave"`,
+		" rules found", "alpha/enclave.db:0", "bravo/enclave.db:0", "central.state:0", "central.log:0", "alpha.log:0", "bravo.log:0", "whole: ", "the history of the running enclave is whole", `"job":"enclave"`,
 	} {
 		if !strings.Contains(said, want) {
 			t.Errorf("nobody says %q", want)

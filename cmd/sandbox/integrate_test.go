@@ -156,7 +156,10 @@ func TestTheRobotsPageIsTrue(t *testing.T) {
 		script.WriteString(s.script)
 	}
 	typed := strings.NewReplacer("127.0.0.5:8081", strings.TrimPrefix(a.VASPs[0].RobotURL, "http://"), "127.0.0.6:8081", strings.TrimPrefix(a.VASPs[1].RobotURL, "http://")).Replace(script.String())
-	shell := exec.CommandContext(t.Context(), "bash")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	shell := exec.CommandContext(ctx, "bash")
+	shell.WaitDelay = time.Second
 	shell.Dir, shell.Stdin = t.TempDir(), strings.NewReader(typed)
 	shell.Env = append(os.Environ(), "PATH="+filepath.Dir(built.Robot)+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	out, err := shell.CombinedOutput()

@@ -61,8 +61,8 @@ or of another kind.
 {{- if ne (int $s.port) 443 -}}
 {{- $bad = append $bad (printf "public.service.port is %d: with tls-alpn-01 the certificate authority calls port 443, always; set 443, or certificate.acme.challenge to http-01" (int $s.port)) -}}
 {{- end -}}
-{{- if eq $s.type "NodePort" -}}
-{{- $bad = append $bad "public.service.type is NodePort: with tls-alpn-01 the certificate authority calls port 443, and a node's port is above 30000; set LoadBalancer, or name a certificate in certificate.secretName" -}}
+{{- if and (eq $s.type "NodePort") (not (int $s.nodePort)) -}}
+{{- $bad = append $bad "public.service.type is NodePort: with tls-alpn-01 the certificate authority calls port 443, and which port of the node it would have to be led to is not set; set public.service.nodePort and have 443 led there, or set LoadBalancer" -}}
 {{- end -}}
 {{- if eq $v.public.callerAddress "forwardedHeader" -}}
 {{- $bad = append $bad "certificate.acme.challenge is tls-alpn-01: a balancer that ends TLS answers the authority itself; name the certificate between it and the enclave in certificate.secretName" -}}
